@@ -1,0 +1,1 @@
+//! How often: GCRA buckets with bounded memory, concurrency caps.

@@ -1,0 +1,1 @@
+//! May: Cedar policies over routes; decide mints the only Permit.

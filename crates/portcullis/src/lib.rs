@@ -1,0 +1,1 @@
+//! The gateway: command line, configuration, wiring, shutdown.

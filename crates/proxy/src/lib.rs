@@ -1,0 +1,1 @@
+//! How: listener, connection, handle, upstream; refusals and the snapshot.

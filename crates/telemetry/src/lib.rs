@@ -1,0 +1,1 @@
+//! What happened: metrics, access log, tracing set-up.

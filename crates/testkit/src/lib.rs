@@ -1,0 +1,1 @@
+//! Test CA, issuers, upstreams, launchers of real servers, log capture; for tests only.

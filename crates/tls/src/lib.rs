@@ -1,0 +1,1 @@
+//! Credential store, accept, connect, verifiers, CRLs.
