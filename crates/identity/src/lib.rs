@@ -3,8 +3,29 @@
 //! Pure: data and `now` come in, a principal or a typed error comes out. No sockets, no clock, no environment.
 //! What is presented but cannot be read is an error, never "anonymous".
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        reason = "tests"
+    )
+)]
 
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("choose a crypto provider: feature `aws-lc-rs` or `ring`");
+
+pub mod certificate;
+mod digest;
+mod json;
+pub mod jwks;
+pub mod jwt;
 mod principal;
+mod spiffe;
 
+pub use digest::sha256;
 pub use principal::{ClaimValue, Principal, PrincipalId, PrincipalKind};
+pub use spiffe::{SpiffeId, SpiffeIdError};

@@ -1,0 +1,1 @@
+//! Distinguished names as RFC 4514 writes them.

@@ -1,0 +1,1 @@
+//! JSON in which a member name stands once.

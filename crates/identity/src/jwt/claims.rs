@@ -1,0 +1,1 @@
+//! The claims of a token whose signature held.

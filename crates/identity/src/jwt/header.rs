@@ -1,0 +1,1 @@
+//! The protected header of a token.
