@@ -1,1 +1,55 @@
-//! Test CA, issuers, upstreams, launchers of real servers, log capture; for tests only.
+//! What the end-to-end tests stand on: a certificate authority, token issuers, upstreams, real clients and servers,
+//! and the launcher of the gateway itself. For tests only; nothing here is reachable from product code.
+//!
+//! Everything listens on a port that the system chose, lives in a directory of its own and ends when it is dropped, so
+//! tests may run side by side. Nothing sleeps for a fixed time: [`eventually`] polls until a fact holds.
+//! Functions here panic where a test could not go on: the panic is the test's failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "support for tests: a panic is a failed test, what is printed explains it"
+)]
+
+mod authority;
+mod client;
+mod curl;
+mod digest;
+mod gateway;
+mod key_server;
+mod nginx;
+mod patience;
+mod process;
+mod server;
+mod token;
+mod upstream;
+mod wire;
+
+pub use authority::{Authority, Issued, Leaf};
+pub use client::{Ask, Connection, Protocol, Reply, Streaming, Trust};
+pub use curl::{Curl, CurlReply};
+pub use digest::sha256;
+pub use gateway::{Gateway, Site};
+pub use key_server::{KeyServer, Mood};
+pub use nginx::Nginx;
+pub use patience::{eventually, patience, unix_now};
+pub use process::{Finished, python, run};
+pub use server::ServerTls;
+pub use token::{Algorithm, TokenKey, claims, jwks};
+pub use upstream::Upstream;
+pub use wire::{Wire, exchange};
+
+use std::sync::Arc;
+
+/// The provider that this build was made with (feature `aws-lc-rs` or `ring`).
+#[must_use]
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
+}

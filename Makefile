@@ -1,0 +1,62 @@
+# `make help` lists the targets. Everything works from a clean clone: each target installs what it lacks.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test test-ring attack check bench fuzz
+
+TOOLS := target/tools
+DENY := $(TOOLS)/bin/cargo-deny
+FUZZ := $(TOOLS)/bin/cargo-fuzz
+RING := --no-default-features --features ring
+FUZZ_SECONDS ?= 60
+# Many gateways, each with two cores, run at once: one test per core keeps their timings honest.
+TEST_THREADS ?= $(shell nproc)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: ## build, make a development setting, start the gateway on it and print commands to paste
+	cargo run --locked -p portcullis -- dev
+
+test: ## unit tests, the promises end to end, the attack cases; then the ring build's own
+	.ci/setup
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace -- --test-threads=$(TEST_THREADS)
+	$(MAKE) --no-print-directory test-ring PROMISES="promise_03 promise_04 promise_08 promise_09 promise_11 real_clients"
+
+# Last in CI, so its end-to-end tests are the last line that is read: doc tests, of which there are few, run above.
+test-ring: ## everything with ring as the crypto provider (PROMISES="name …" takes some end-to-end tests only)
+	.ci/setup
+	cargo build --locked --workspace --bins $(RING)
+	cargo test --locked --workspace $(RING) --lib --bins -- --test-threads=$(TEST_THREADS)
+	cargo test --locked -p tests --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
+
+attack: ## only the hostile cases of tests/attacks, with their full reports
+	.ci/setup
+	cargo build --locked -p portcullis
+	cargo test --locked -p tests --test promises -- --nocapture --test-threads=$(TEST_THREADS) attacks
+
+check: $(DENY) ## format, lints (both providers), layering, licences, docs, sizes, no key in the tree
+	cargo fmt --all -- --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets $(RING) -- -D warnings
+	$(DENY) --locked check --hide-inclusion-graph bans licenses sources
+	@$(DENY) --locked check --hide-inclusion-graph advisories 2> target/advisories.log \
+	  || if grep -qiE 'failed to (fetch|load|clone)|unable to fetch|dns|connect' target/advisories.log; \
+	     then echo 'advisories: SKIPPED, the database cannot be reached from here'; \
+	     else cat target/advisories.log >&2; exit 1; fi
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	.ci/tree
+
+bench: ## ratios to HAProxy, nginx and Envoy in one run (release build: about ten minutes on two cores)
+	cargo build --locked --release -p portcullis
+	tests/bench/compare.sh
+
+fuzz: $(FUZZ) ## every fuzz target for FUZZ_SECONDS (60)
+	fuzz/run.sh $(FUZZ_SECONDS)
+
+$(DENY):
+	cargo install cargo-deny --version '^0.20' --locked --root $(TOOLS) --quiet
+
+$(FUZZ):
+	cargo install cargo-fuzz --version '^0.13' --locked --root $(TOOLS) --quiet
