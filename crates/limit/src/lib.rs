@@ -11,13 +11,13 @@
 
 mod buckets;
 mod concurrency;
-mod key;
+mod fields;
 mod quota;
 mod table;
 mod verdict;
 
 pub use buckets::Buckets;
 pub use concurrency::{Concurrency, Slot};
-pub use key::address_key;
+pub use fields::fields;
 pub use quota::{Quota, QuotaError};
 pub use verdict::Verdict;

@@ -98,20 +98,6 @@ impl Quota {
     pub fn refill(&self) -> Duration {
         self.interval().saturating_mul(self.burst.get())
     }
-
-    /// The value of a `RateLimit-Policy` field for this quota under `name`
-    /// (draft-ietf-httpapi-ratelimit-headers-10 section 3): `"per-caller";q=100;w=2`.
-    ///
-    /// The window is the time in which the whole burst comes back, in seconds, rounded up.
-    #[must_use]
-    pub fn policy_field(&self, name: &str) -> String {
-        format!(
-            "{};q={};w={}",
-            crate::verdict::QuotedName(name),
-            self.burst,
-            crate::verdict::seconds(self.refill())
-        )
-    }
 }
 
 impl fmt::Display for Quota {
@@ -176,11 +162,5 @@ mod tests {
     fn a_burst_that_never_refills_is_refused() {
         let error = Quota::parse("1/h").unwrap().with_burst(NonZeroU32::MAX).unwrap_err();
         assert_eq!(error.to_string(), "a burst of 4294967295 at 1/h needs more than 365 days to refill");
-    }
-
-    #[test]
-    fn the_policy_field_names_quota_and_window() {
-        let quota = Quota::parse("50/s").unwrap().with_burst(NonZeroU32::new(101).unwrap()).unwrap();
-        assert_eq!(quota.policy_field("per-caller"), r#""per-caller";q=101;w=3"#);
     }
 }
