@@ -1,0 +1,256 @@
+//! The access log: lines are made on the cores, written by one thread.
+//!
+//! Each core fills a buffer of its own and hands it over when it is full, or when a tick asks for it. Between the
+//! cores and the writer stands a queue of bounded length; where the queue is full (a slow disk, a blocked pipe), the
+//! buffer is dropped, its records are counted in `portcullis_access_log_dropped_total`, and no core waits.
+
+use std::fmt::{self, Display};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use crate::{Metrics, Record};
+
+/// Where access records go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file that is appended to and created with mode 0640.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// The access log as the cores see it; clones are the same log.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    queue: Option<SyncSender<Message>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The log of one core.
+#[derive(Debug)]
+pub struct CoreLog {
+    log: AccessLog,
+    lines: Vec<u8>,
+    records: u64,
+}
+
+/// The thread that writes; the process keeps it to reopen the file and to end it.
+#[derive(Debug)]
+pub struct AccessLogWriter {
+    queue: Option<SyncSender<Message>>,
+    asked: Arc<Asked>,
+    ended: Receiver<()>,
+}
+
+impl AccessLog {
+    /// Opens the destination and starts its writer.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for appending, or the thread cannot be started.
+    pub fn open(destination: Destination, metrics: Arc<Metrics>) -> io::Result<(Self, AccessLogWriter)> {
+        let (end, ended) = sync_channel(1);
+        let asked = Arc::new(Asked::default());
+        let Some(sink) = Sink::open(destination)? else {
+            return Ok((Self { queue: None, metrics }, AccessLogWriter { queue: None, asked, ended }));
+        };
+        let (queue, messages) = sync_channel(QUEUE);
+        let thread = Thread {
+            sink,
+            messages,
+            asked: Arc::clone(&asked),
+            metrics: Arc::clone(&metrics),
+            failing: false,
+        };
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            thread.run();
+            // INVARIANT: held until here; dropping it tells `close` that everything is written.
+            drop(end);
+        })?;
+        let writer = AccessLogWriter { queue: Some(queue.clone()), asked, ended };
+        Ok((Self { queue: Some(queue), metrics }, writer))
+    }
+
+    /// The log of one core.
+    #[must_use]
+    pub fn core(&self) -> CoreLog {
+        CoreLog { log: self.clone(), lines: Vec::new(), records: 0 }
+    }
+
+    /// Whether records go anywhere, so that a caller need not gather one.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+}
+
+impl CoreLog {
+    /// Appends a record to the core's buffer, and hands the buffer over when it is full.
+    pub fn write<P: Display>(&mut self, record: &Record<'_, P>) {
+        if !self.log.is_on() {
+            return;
+        }
+        if self.lines.capacity() == 0 {
+            self.lines.reserve_exact(FULL + FULL / 4);
+        }
+        let start = self.lines.len();
+        if record.write(&mut self.lines).is_err() {
+            self.lines.truncate(start);
+            self.log.metrics.access_log_dropped(1);
+            return;
+        }
+        self.records += 1;
+        if self.lines.len() >= FULL {
+            self.flush();
+        }
+    }
+
+    /// Hands over what the buffer holds; for a tick of about 100 ms.
+    pub fn flush(&mut self) {
+        let Some(queue) = self.log.queue.as_ref().filter(|_| !self.lines.is_empty()) else { return };
+        let records = std::mem::take(&mut self.records);
+        let lines = Message::Lines { lines: std::mem::take(&mut self.lines), records };
+        if queue.try_send(lines).is_err() {
+            self.log.metrics.access_log_dropped(records);
+        }
+    }
+}
+
+impl Drop for CoreLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl AccessLogWriter {
+    /// Opens the file again under its name, after it was moved away (SIGHUP of a log rotation). If that fails, the
+    /// old file is written on, and the failure is logged.
+    pub fn reopen(&self) {
+        self.ask(&self.asked.reopen);
+    }
+
+    /// Writes what was handed over so far and ends the thread; `false` if that took longer than `deadline`.
+    #[must_use]
+    pub fn close(self, deadline: Duration) -> bool {
+        self.ask(&self.asked.close);
+        self.queue.is_none()
+            || self.ended.recv_timeout(deadline) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    fn ask(&self, what: &AtomicBool) {
+        what.store(true, Ordering::Release);
+        if let Some(queue) = &self.queue {
+            // A full queue needs no waking: the writer looks after each message.
+            let _ = queue.try_send(Message::Wake);
+        }
+    }
+}
+
+enum Message {
+    Lines { lines: Vec<u8>, records: u64 },
+    Wake,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lines { .. } => "Lines",
+            Self::Wake => "Wake",
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    reopen: AtomicBool,
+    close: AtomicBool,
+}
+
+struct Thread {
+    sink: Sink,
+    messages: Receiver<Message>,
+    asked: Arc<Asked>,
+    metrics: Arc<Metrics>,
+    failing: bool,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Ok(message) = self.messages.recv() {
+            self.take(message);
+            if self.asked.reopen.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+            if self.asked.close.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        loop {
+            match self.messages.try_recv() {
+                Ok(message) => self.take(message),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let Message::Lines { lines, records } = message else { return };
+        match self.sink.file.write_all(&lines) {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.metrics.access_log_dropped(records);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "access records are lost: the log cannot be written");
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Some(path) = &self.sink.path else { return };
+        match append(path) {
+            Ok(file) => self.sink.file = file,
+            Err(error) => {
+                tracing::error!(%error, ?path, "the access log stays on its old file: reopening failed")
+            }
+        }
+    }
+}
+
+struct Sink {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Sink {
+    fn open(destination: Destination) -> io::Result<Option<Self>> {
+        // Standard streams are taken by their descriptor: std's handles would split and lock each write.
+        let (file, path) = match destination {
+            Destination::Off => return Ok(None),
+            Destination::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
+            Destination::Stderr => (File::from(io::stderr().as_fd().try_clone_to_owned()?), None),
+            Destination::File(path) => (append(&path)?, Some(path)),
+        };
+        Ok(Some(Self { file, path }))
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// A buffer of this many bytes is handed over; one write of 16 KiB to a pipe is still a single step for most readers.
+const FULL: usize = 16 * 1024;
+
+/// Buffers between cores and writer: with [`FULL`], at most about 5 MiB wait.
+const QUEUE: usize = 256;

@@ -1,0 +1,85 @@
+//! Counters that no two cores share a cache line of.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range).
+#[derive(Debug)]
+pub(crate) struct PerCore<T>(Box<[Padded<T>]>);
+
+/// 128 bytes: the prefetcher of x86 fetches cache lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T: Default> PerCore<T> {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self((0..=cores).map(|_| Padded::default()).collect())
+    }
+
+    /// What belongs to `core`.
+    pub(crate) fn on(&self, core: usize) -> Option<&T> {
+        self.0.get(core).or(self.0.last()).map(|padded| &padded.0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+}
+
+/// A number that only grows.
+pub(crate) type Counter = PerCore<AtomicU64>;
+
+/// A number that goes up and down.
+pub(crate) type Level = PerCore<AtomicI64>;
+
+impl Counter {
+    pub(crate) fn add(&self, core: usize) {
+        if let Some(count) = self.on(core) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Level {
+    pub(crate) fn change(&self, core: usize, by: i64) {
+        if let Some(level) = self.on(core) {
+            level.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn sum(&self) -> i64 {
+        self.iter().map(|level| level.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Counters by a word that stands in the code, so that there can only be a few.
+///
+/// Each core has its own short list behind its own lock; only a scrape ever meets a core there.
+pub(crate) type Words = PerCore<Mutex<Vec<(&'static str, u64)>>>;
+
+impl Words {
+    pub(crate) fn add(&self, core: usize, word: &'static str) {
+        let Some(words) = self.on(core) else { return };
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        match words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => words.push((word, 1)),
+        }
+    }
+
+    /// The sum of each word, in alphabetical order.
+    pub(crate) fn sums(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        let mut sums = std::collections::BTreeMap::new();
+        for words in self.iter() {
+            for (word, count) in words.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                *sums.entry(*word).or_default() += count;
+            }
+        }
+        sums
+    }
+}
