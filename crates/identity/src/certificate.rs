@@ -58,7 +58,7 @@ pub struct PeerCertificate {
     pub subject: String,
     /// The URI SAN, if there is exactly one and it is printable ASCII.
     pub uri: Option<String>,
-    /// The DNS SANs that are valid names, in lower case.
+    /// The DNS SANs that are host names or wildcards over one, in lower case; others could match nothing and are left out.
     pub dns: Vec<String>,
 }
 
@@ -125,4 +125,8 @@ pub enum CertificateError {
     /// A server that is not the expected one.
     #[error("certificate names another server than the expected one")]
     WrongServer,
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

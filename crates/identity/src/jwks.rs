@@ -4,6 +4,7 @@
 //! every other key, among them symmetric ones and every key whose `kid` stands twice. A set without one usable key is an
 //! error, so that it never replaces a good one.
 
+mod key;
 mod key_set;
 mod store;
 

@@ -17,11 +17,15 @@ mod verify;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::Principal;
 use crate::jwks::KeyThumbprint;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use error::TokenError;
+pub(crate) use header::is_key_id;
 pub use provider::install_crypto_provider;
 pub use verify::peek_issuer;
 
@@ -93,4 +97,9 @@ pub struct VerifiedToken {
     /// The SHA-256 fingerprint of the client certificate that the token is bound to (`cnf.x5t#S256`, RFC 8705 section 3.1).
     /// The caller must compare it with the certificate of the connection.
     pub certificate_thumbprint: Option<[u8; 32]>,
+}
+
+/// Decodes base64url without padding, white space or stray bits, so that a text has one spelling (RFC 7515 section 2).
+pub(crate) fn decode_part(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
