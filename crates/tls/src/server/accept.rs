@@ -1,0 +1,159 @@
+//! One handshake, from the ClientHello to a judged client.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::HandshakeKind;
+use rustls::server::Acceptor;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::hosts::canonical;
+use super::policy::{Clients, Current};
+use super::{DEFAULT, Handshake, PolicyId, ServerTls, Verdict, WithoutSni};
+use crate::failure::Failure;
+use crate::peer::{Peer, PeerError};
+use crate::{Alpn, Version};
+
+/// A connection that passed its handshake.
+#[derive(Debug)]
+pub struct Accepted<IO> {
+    /// Its plain side.
+    pub stream: TlsStream<IO>,
+    /// What was agreed and proven.
+    pub handshake: Handshake,
+}
+
+/// Why a connection was not accepted. The client got the fitting alert as far as it could be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The client's certificate, or that it has none, or no name.
+    #[error("the client was refused: {0}")]
+    Peer(#[from] PeerError),
+    /// The policy has no certificate to show.
+    #[error("there is no certificate to show for this name")]
+    NoCredential,
+    /// The client ended the handshake with an alert.
+    #[error("the client ended the handshake: {0}")]
+    Alert(String),
+    /// The client did not speak TLS as we do.
+    #[error("the handshake broke the protocol: {0}")]
+    Protocol(String),
+    /// The socket failed or was closed.
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+}
+
+impl AcceptError {
+    /// The label of metrics and log lines: one of a closed set.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Peer(error) => error.code(),
+            Self::NoCredential => "no_credential",
+            Self::Alert(_) => "alert",
+            Self::Protocol(_) => "protocol",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl ServerTls {
+    /// Takes one connection through its handshake. The caller puts a deadline around it.
+    ///
+    /// # Errors
+    /// The handshake failed or its client is refused.
+    pub async fn accept<IO>(&self, io: IO, now: SystemTime) -> Result<Accepted<IO>, AcceptError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        let sni: Option<Arc<str>> = start.client_hello().server_name().map(|name| canonical(name).into());
+        if sni.is_none() && self.without_sni == WithoutSni::Refuse {
+            send_alert(&mut start.io, UNRECOGNIZED_NAME).await;
+            return Err(PeerError::NoServerName.into());
+        }
+        let id = sni.as_deref().map_or(DEFAULT, |name| self.policy_for_host(name));
+        let policy = self.policy(id).ok_or(AcceptError::NoCredential)?;
+        let current = policy.current().map_err(|error| AcceptError::Protocol(error.to_string()))?;
+        if !policy.has_credential() {
+            send_alert(&mut start.io, INTERNAL_ERROR).await;
+            return Err(AcceptError::NoCredential);
+        }
+        if matches!(current.clients, Clients::Closed) {
+            send_alert(&mut start.io, INTERNAL_ERROR).await;
+            return Err(PeerError::NoTrust.into());
+        }
+        let stream = start.into_stream(Arc::clone(&current.config)).await?;
+        // Once more, by the trust of now: a resumption asked no verifier, and trust may have changed meanwhile.
+        let current = policy.current().map_err(|error| AcceptError::Protocol(error.to_string()))?;
+        let handshake = self.judge(&stream, sni, id, &current, now)?;
+        Ok(Accepted { stream, handshake })
+    }
+
+    fn judge<IO>(
+        &self,
+        stream: &TlsStream<IO>,
+        sni: Option<Arc<str>>,
+        policy: PolicyId,
+        current: &Current,
+        now: SystemTime,
+    ) -> Result<Handshake, PeerError> {
+        let connection = stream.get_ref().1;
+        let chain = connection.peer_certificates();
+        let (mut peer, mut until) = (None, None);
+        if let Some(proven) = current.clients.judge(chain, now)? {
+            until = Some(proven.judged.until);
+            peer = Some(Arc::new(Peer {
+                certificate: Arc::new(proven.judged.certificate),
+                chain: chain.unwrap_or_default().iter().cloned().map(CertificateDer::into_owned).collect(),
+                trust: proven.trust,
+                generation: proven.generation,
+            }));
+        }
+        Ok(Handshake {
+            sni,
+            policy,
+            alpn: Alpn::negotiated(connection.alpn_protocol()),
+            version: Version::negotiated(connection.protocol_version()),
+            cipher: connection
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or_default(),
+            key_exchange: connection
+                .negotiated_key_exchange_group()
+                .and_then(|group| group.name().as_str())
+                .unwrap_or_default(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            peer,
+            server: self.id,
+            verdict: Verdict::new(current, until),
+        })
+    }
+}
+
+impl From<io::Error> for AcceptError {
+    fn from(error: io::Error) -> Self {
+        match Failure::of(error) {
+            Failure::Peer(error) => Self::Peer(error),
+            Failure::Alert(text) => Self::Alert(text),
+            Failure::Protocol(text) => Self::Protocol(text),
+            Failure::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// A fatal alert in the clear (RFC 8446 section 6), as the answer to a ClientHello that no configuration takes on.
+async fn send_alert<IO: AsyncWrite + Unpin>(io: &mut IO, description: u8) {
+    // The connection ends here either way.
+    let _ = io.write_all(&[ALERT, 3, 3, 0, 2, FATAL, description]).await;
+    let _ = io.shutdown().await;
+}
+
+const ALERT: u8 = 21;
+const FATAL: u8 = 2;
+const INTERNAL_ERROR: u8 = 80;
+const UNRECOGNIZED_NAME: u8 = 112;

@@ -1,0 +1,47 @@
+//! Small readings of X.509 that loading and verifying share.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::time::ASN1Time;
+
+/// All `CERTIFICATE` sections of a PEM file, in order. A section that does not end (a half-written file) is an error.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_slice_iter(pem).collect()
+}
+
+/// An ASN.1 time as system time; times before 1970 are 1970.
+pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
+    system(u64::try_from(time.timestamp()).unwrap_or(0))
+}
+
+/// Whole seconds since 1970; times before are 0.
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The other way round of [`seconds`].
+pub(crate) fn system(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// webpki's time.
+pub(crate) fn unix(time: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The other way round of [`unix`].
+pub(crate) fn from_unix(time: UnixTime) -> SystemTime {
+    system(time.as_secs())
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
