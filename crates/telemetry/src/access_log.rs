@@ -220,7 +220,7 @@ impl Thread {
         match append(path) {
             Ok(file) => self.sink.file = file,
             Err(error) => {
-                tracing::error!(%error, ?path, "the access log stays on its old file: reopening failed")
+                tracing::error!(%error, ?path, "the access log stays on its old file: reopening failed");
             }
         }
     }

@@ -1,0 +1,104 @@
+//! The other end of the control socket, for the command line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Why the running gateway did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("no gateway answers on `{path}`: {source}")]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The gateway said no, for these reasons.
+    #[error("{message}")]
+    Refused {
+        /// In one line.
+        message: String,
+        /// One by one.
+        problems: Vec<String>,
+    },
+    /// What listens does not speak HTTP, or hung up.
+    #[error("the gateway's answer broke off: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer is no JSON.
+    #[error("the gateway's answer cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The gateway took too long.
+    #[error("the gateway did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// The state of the gateway that listens on `socket`.
+///
+/// # Errors
+/// [`ClientError`] if there is none, or it does not answer.
+pub async fn status(socket: &Path) -> Result<Value, ClientError> {
+    ask(socket, Method::GET, "/status", Duration::from_secs(10)).await
+}
+
+/// Has the gateway read its configuration again.
+///
+/// # Errors
+/// [`ClientError::Refused`] with the problems of the configuration, or another one if nobody answers.
+pub async fn reload(socket: &Path) -> Result<Value, ClientError> {
+    ask(socket, Method::POST, "/reload", Duration::from_secs(100)).await
+}
+
+async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &'static str,
+    deadline: Duration,
+) -> Result<Value, ClientError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::NotRunning { path: socket.to_owned(), source })?;
+    let (status, body) = timeout(deadline, exchange(stream, method, path))
+        .await
+        .map_err(|_| ClientError::Timeout(deadline))??;
+    let value: Value = serde_json::from_slice(&body)?;
+    if status.is_success() {
+        return Ok(value);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let details = value.pointer("/error/details").and_then(Value::as_array);
+    Err(ClientError::Refused {
+        message: value.pointer("/error/message").map_or_else(|| status.to_string(), text),
+        problems: details.into_iter().flatten().map(text).collect(),
+    })
+}
+
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &'static str,
+) -> hyper::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = http::Uri::from_static(path);
+    request.headers_mut().insert(header::HOST, http::HeaderValue::from_static("portcullis"));
+    let answer = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    };
+    // The connection only carries the answer; should it break, the answer says so.
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
+}

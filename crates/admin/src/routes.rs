@@ -1,0 +1,102 @@
+//! What the three binds answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use telemetry::Metrics;
+
+use crate::Readiness;
+
+/// What the control socket can ask of the running gateway.
+pub trait Control: Send + Sync + 'static {
+    /// The state of the gateway, as `portcullis status` shows it.
+    fn status(&self) -> Value;
+
+    /// Reads the configuration again and publishes it, whole or not at all: what is said of the new generation, or
+    /// the problems for which the old one stays.
+    fn reload(&self) -> Reloading<'_>;
+}
+
+/// A reload on its way.
+pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Value, Vec<String>>> + Send + 'a>>;
+
+/// `GET /metrics` in OpenMetrics text.
+pub fn metrics_router(metrics: Arc<Metrics>) -> Router {
+    closed(Router::new().route("/metrics", get(scrape)).with_state(metrics))
+}
+
+/// `GET /livez`, 200 as long as the process answers, and `GET /readyz`, 200 or 503 with the reasons.
+pub fn probes_router(readiness: Readiness) -> Router {
+    let live = || async { Json(json!({ "status": "alive" })) };
+    closed(Router::new().route("/livez", get(live)).route("/readyz", get(ready)).with_state(readiness))
+}
+
+/// `GET /status` and `POST /reload`.
+pub fn control_router(control: Arc<dyn Control>) -> Router {
+    closed(Router::new().route("/status", get(status)).route("/reload", post(reload)).with_state(control))
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "METRICS_FAILED", &error.to_string(), &[]),
+    }
+}
+
+async fn ready(State(readiness): State<Readiness>) -> Response {
+    let report = readiness.report();
+    let status = match (report.ready, report.draining) {
+        (true, _) if report.degraded.is_empty() => "ready",
+        (true, _) => "degraded",
+        (false, true) => "draining",
+        (false, false) => "starting",
+    };
+    let code = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "status": status, "pending": report.pending, "degraded": report.degraded });
+    (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+async fn status(State(control): State<Arc<dyn Control>>) -> Json<Value> {
+    Json(control.status())
+}
+
+async fn reload(State(control): State<Arc<dyn Control>>) -> Response {
+    match control.reload().await {
+        Ok(value) => Json(value).into_response(),
+        Err(problems) => refusal(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "CONFIG_REFUSED",
+            "the new configuration was refused, the old one stays",
+            &problems,
+        ),
+    }
+}
+
+fn closed(router: Router) -> Router {
+    router
+        .fallback(|| async {
+            refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path", &[])
+        })
+        .method_not_allowed_fallback(|| async {
+            refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "this path knows other methods",
+                &[],
+            )
+        })
+}
+
+/// The error envelope that the data plane uses, too.
+fn refusal(status: StatusCode, code: &str, message: &str, details: &[String]) -> Response {
+    (status, Json(json!({ "error": { "code": code, "message": message, "details": details } })))
+        .into_response()
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
