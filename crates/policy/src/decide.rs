@@ -1,13 +1,17 @@
 //! The decision, and the only place that makes a [`Permit`].
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Generation, Slot};
 use crate::facts::{Facts, RouteIndex};
+use crate::partial::Partial;
+use crate::recent::Recent;
 use crate::source::PolicyId;
 use crate::subject::Subject;
+use crate::verdict::Verdict;
 
 /// Proof that policy allowed one request. Nothing else makes one, and it cannot be copied.
 #[derive(Debug)]
@@ -23,6 +27,12 @@ impl Permit {
     #[must_use]
     pub fn policies(&self) -> &[PolicyId] {
         &self.policies
+    }
+
+    /// The same, shared, for a record that outlives the permit.
+    #[must_use]
+    pub fn shared_policies(&self) -> Arc<[PolicyId]> {
+        self.policies.clone()
     }
 
     /// The earliest end of the proofs that it rests on: the request's lease.
@@ -90,17 +100,30 @@ impl fmt::Display for DecisionId {
     }
 }
 
-/// Decides; one per core. Its memory is bounded and belongs to one generation.
-#[derive(Debug, Default)]
+/// Decides; one per core. What it remembers is bounded and belongs to one generation.
+#[derive(Debug)]
 pub struct Decider {
     next: u64,
+    generation: u64,
+    remembered: Recent<(u64, Slot), Verdict>,
+}
+
+impl Default for Decider {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Decider {
     /// A decider that remembers nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            // A start of its own for each, so that ids of different cores and runs do not meet.
+            next: RandomState::new().hash_one(()),
+            generation: 0,
+            remembered: Recent::new(REMEMBERED),
+        }
     }
 
     /// May `subject` do this on `route`?
@@ -109,16 +132,75 @@ impl Decider {
     /// A [`Denial`] that says why not.
     pub fn decide(
         &mut self,
-        _engine: &Arc<Engine>,
-        _subject: &Arc<Subject>,
-        _route: RouteIndex,
+        engine: &Arc<Engine>,
+        subject: &Arc<Subject>,
+        route: RouteIndex,
         facts: &Facts<'_>,
     ) -> Result<Permit, Denial> {
         self.next = self.next.wrapping_add(1);
         let decision = DecisionId(self.next);
-        if false {
-            return Ok(Permit { decision, policies: Arc::new([]), ends: facts.ends });
+        let verdict = self.verdict(engine, subject, route, facts);
+        engine.generation().count(&verdict);
+        match verdict.outcome {
+            Ok(()) => Ok(Permit { decision, policies: verdict.policies, ends: facts.ends }),
+            Err(reason) => Err(Denial { reason, policies: verdict.policies, decision_id: decision }),
         }
-        Err(Denial { reason: DenialReason::NoPermit, policies: Arc::new([]), decision_id: decision })
+    }
+
+    fn verdict(
+        &mut self,
+        engine: &Engine,
+        subject: &Subject,
+        route: RouteIndex,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let generation = engine.generation();
+        let Some(slot) = generation.slot(route, subject, facts) else {
+            return Verdict::denied(DenialReason::Stale);
+        };
+        if !subject.conforms_to(&generation.claims) {
+            return Verdict::denied(DenialReason::Stale);
+        }
+        match generation.partial(slot) {
+            Some(Partial::Constant(verdict)) => verdict.clone(),
+            Some(Partial::Residual(residual)) if residual.reads.is_free_of_context() => {
+                self.remembered(generation, slot, subject, || {
+                    generation.decide_residual(residual, slot, subject, facts)
+                })
+            }
+            Some(Partial::Residual(residual)) => generation.decide_residual(residual, slot, subject, facts),
+            Some(Partial::Unavailable) => generation.decide_plainly(slot, subject, facts),
+            None => {
+                engine.request(slot);
+                generation.decide_plainly(slot, subject, facts)
+            }
+        }
+    }
+
+    /// The verdict for exactly this subject, found once. A request that still holds an older generation than the
+    /// last one seen is decided without memory, so that two generations never share it.
+    fn remembered(
+        &mut self,
+        generation: &Generation,
+        slot: Slot,
+        subject: &Subject,
+        decide: impl FnOnce() -> Verdict,
+    ) -> Verdict {
+        if generation.serial > self.generation {
+            self.remembered.clear();
+            self.generation = generation.serial;
+        } else if generation.serial < self.generation {
+            return decide();
+        }
+        let key = (subject.serial(), slot);
+        if let Some(verdict) = self.remembered.find(&key) {
+            return verdict;
+        }
+        let verdict = decide();
+        self.remembered.insert(key, verdict.clone());
+        verdict
     }
 }
+
+/// Remembered decisions per core: half of what is kept at most. An entry takes about 100 bytes.
+const REMEMBERED: usize = 8192;

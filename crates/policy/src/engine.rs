@@ -1,74 +1,322 @@
 //! One generation of policies over one list of routes.
 
-use crate::explain::Explanation;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+
+use cedar_policy::{Entities, Entity, EntityUid, Request, RestrictedExpression, Schema};
+
+use crate::action::{self, Action};
+use crate::context::context;
+use crate::decide::DenialReason;
 use crate::facts::{Facts, RouteFacts, RouteIndex};
+use crate::index::{Index, Key, meet};
+use crate::names::{EntityType, PRINCIPALS};
+use crate::partial::{self, Partial, Residual};
+use crate::reads::Reads;
 use crate::schema::ClaimSchema;
-use crate::shadow::ShadowCount;
-use crate::source::{PolicySource, Problem};
+use crate::shadow::{Counters, ShadowCount};
+use crate::source::{self, PolicySource, Problem, Rule};
 use crate::subject::Subject;
+use crate::validate;
+use crate::verdict::{Findings, Verdict};
 
 /// One generation of policies, immutable and shared by all cores. Put it in an `Arc`.
-#[derive(Debug)]
 pub struct Engine {
-    routes: Vec<RouteFacts>,
+    generation: Arc<Generation>,
+    requests: Sender<Slot>,
 }
 
 /// The half of an [`Engine`] that evaluates partially, off the traffic cores.
+pub struct Compiler {
+    generation: Arc<Generation>,
+    requests: Receiver<Slot>,
+}
+
+/// What the two halves share.
+pub(crate) struct Generation {
+    pub(crate) serial: u64,
+    pub(crate) claims: ClaimSchema,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
+    schema: Schema,
+    routes: Vec<Route>,
+    actions: Vec<Entity>,
+    partials: Vec<Cell>,
+    shadows: Counters,
+    warnings: Vec<Problem>,
+}
+
+/// A route as Cedar sees it.
 #[derive(Debug)]
-pub struct Compiler {}
+pub(crate) struct Route {
+    pub(crate) facts: RouteFacts,
+    pub(crate) uid: EntityUid,
+    pub(crate) entity: Entity,
+    /// What the resource scope of a policy that applies can name: nothing, the route, or one of its labels.
+    pub(crate) keys: Vec<Key>,
+}
+
+/// The place of the partial evaluation for one (route, principal type, action).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Slot {
+    route: u32,
+    kind: EntityType,
+    action: Action,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    is_asked_for: AtomicBool,
+    partial: OnceLock<Partial>,
+}
 
 impl Engine {
     /// An engine that decides over `routes` by the policies in `sources`. No policies is valid: it denies everything.
     ///
     /// # Errors
-    /// Every problem of every file: syntax, templates, types and names that the schema does not know, double ids.
+    /// Every problem of every file: syntax, templates, types and names that the schema does not know, policies that
+    /// can never apply, double ids.
     pub fn compile(
-        _sources: &[PolicySource],
-        _claims: &ClaimSchema,
+        sources: &[PolicySource],
+        claims: &ClaimSchema,
         routes: Vec<RouteFacts>,
     ) -> Result<(Self, Compiler), Vec<Problem>> {
-        Ok((Self { routes }, Compiler {}))
+        let generation = Arc::new(Generation::new(sources, claims, routes)?);
+        let (sender, receiver) = channel();
+        let compiler = Compiler { generation: Arc::clone(&generation), requests: receiver };
+        Ok((Self { generation, requests: sender }, compiler))
     }
 
     /// The handle of the route called `name`.
     #[must_use]
     pub fn route(&self, name: &str) -> Option<RouteIndex> {
-        let position = self.routes.iter().position(|route| route.name == name)?;
+        let position = self.generation.routes.iter().position(|route| route.facts.name == name)?;
         u32::try_from(position).ok().map(RouteIndex)
     }
 
-    /// What policy problems are worth a word in the log though nothing is wrong: Cedar's warnings, and policies
-    /// that no scope narrows down when they are many.
+    /// What is worth a word in the log though nothing is wrong: Cedar's warnings about look-alike names, and
+    /// policies that no scope narrows down when they are many.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
-        &[]
+        &self.generation.warnings
     }
 
     /// How many policies are enforced, and how many are `@shadow`.
     #[must_use]
     pub fn policy_count(&self) -> (usize, usize) {
-        (0, 0)
+        let shadows = self.generation.rules.iter().filter(|rule| rule.is_shadow).count();
+        (self.generation.rules.len() - shadows, shadows)
     }
 
     /// What the `@shadow` policies would have done so far.
     #[must_use]
     pub fn shadow_counters(&self) -> Vec<ShadowCount> {
-        Vec::new()
+        self.generation.shadows.read(&self.generation.rules)
     }
 
-    /// Why `subject` may or may not do this: plain Cedar over all policies, for people and not for traffic.
-    #[must_use]
-    pub fn explain(&self, _subject: &Subject, _route: RouteIndex, _facts: &Facts<'_>) -> Explanation {
-        Explanation {
-            decision: Err(crate::DenialReason::NoPermit),
-            policies: Vec::new(),
-            errors: Vec::new(),
-            shadows: Vec::new(),
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// Asks the compiler for `slot`, once. Should the compiler be gone, plain evaluation simply goes on.
+    pub(crate) fn request(&self, slot: Slot) {
+        let Some(cell) = self.generation.cell(slot) else { return };
+        if !cell.is_asked_for.load(Ordering::Relaxed) && !cell.is_asked_for.swap(true, Ordering::Relaxed) {
+            let _ = self.requests.send(slot);
         }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.generation.fmt(f)
     }
 }
 
 impl Compiler {
     /// Serves the engine's deciders until the engine is dropped. Give it a thread of its own.
-    pub fn run(self) {}
+    pub fn run(self) {
+        while let Ok(slot) = self.requests.recv() {
+            // The last owner is this compiler: what still waits in the channel is for nobody.
+            if Arc::strong_count(&self.generation) == 1 {
+                return;
+            }
+            self.generation.fill(slot);
+        }
+    }
 }
+
+impl fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.generation.fmt(f)
+    }
+}
+
+impl Generation {
+    fn new(
+        sources: &[PolicySource],
+        claims: &ClaimSchema,
+        routes: Vec<RouteFacts>,
+    ) -> Result<Self, Vec<Problem>> {
+        let broken = |message: String| {
+            vec![Problem { path: "schema".into(), line: 1, column: 1, message, help: None }]
+        };
+        let schema = crate::schema::parse(claims).map_err(broken)?;
+        let (read, mut problems) = source::read(sources);
+        let (found, mut warnings) = validate::validate(sources, &read, &schema);
+        problems.extend(found);
+        if !problems.is_empty() {
+            problems.sort();
+            return Err(problems);
+        }
+        let rules: Vec<Rule> = read.into_iter().map(|(_, rule)| rule).collect();
+        let index = Index::new(&rules).ok_or_else(|| broken("policies could not be indexed".to_owned()))?;
+        warnings.extend(validate::unscoped(&rules, index.unscoped()));
+        let routes: Option<Vec<Route>> = routes.into_iter().map(Route::new).collect();
+        let routes = routes.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
+        let actions = actions(&schema).ok_or_else(|| broken("actions are missing".to_owned()))?;
+        Ok(Self {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            claims: claims.clone(),
+            index,
+            schema,
+            actions,
+            partials: std::iter::repeat_with(Cell::default).take(routes.len() * CELLS_PER_ROUTE).collect(),
+            shadows: Counters::new(&rules),
+            rules,
+            routes,
+            warnings,
+        })
+    }
+
+    /// The slot of a request; `None` if the route is not one of this generation.
+    pub(crate) fn slot(&self, route: RouteIndex, subject: &Subject, facts: &Facts<'_>) -> Option<Slot> {
+        let slot = Slot { route: route.0, kind: subject.kind(), action: Action::of(facts.method) };
+        self.route(slot).map(|_| slot)
+    }
+
+    /// What the compiler found for `slot`, if it has been there.
+    pub(crate) fn partial(&self, slot: Slot) -> Option<&Partial> {
+        self.cell(slot)?.partial.get()
+    }
+
+    /// Plain Cedar on the policies whose scope can match.
+    pub(crate) fn decide_plainly(&self, slot: Slot, subject: &Subject, facts: &Facts<'_>) -> Verdict {
+        let evaluate = || {
+            let route = self.route(slot)?;
+            let request = self.cedar_request(slot, subject, facts, Reads::EVERYTHING)?;
+            let entities = self.entities(slot, subject)?;
+            let groups = self.index.by_principal(&route.keys).flat_map(|by| meet(by, subject.keys()));
+            let mut findings = Findings::default();
+            self.index.evaluate(groups, &request, &entities, &mut findings)?;
+            Some(Verdict::new(&self.rules, &findings))
+        };
+        evaluate().unwrap_or_else(|| Verdict::denied(DenialReason::PolicyError))
+    }
+
+    /// Cedar on what remains of the policies.
+    pub(crate) fn decide_residual(
+        &self,
+        residual: &Residual,
+        slot: Slot,
+        subject: &Subject,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let evaluate = || {
+            let request = self.cedar_request(slot, subject, facts, residual.reads)?;
+            let groups = meet(&residual.by_principal, subject.keys());
+            let mut findings = residual.known.clone();
+            if residual.reads.contains(Reads::RESOURCE) {
+                let entities = self.entities(slot, subject)?;
+                self.index.evaluate(groups, &request, &entities, &mut findings)?;
+            } else {
+                self.index.evaluate(groups, &request, subject.entities()?, &mut findings)?;
+            }
+            Some(Verdict::new(&self.rules, &findings))
+        };
+        evaluate().unwrap_or_else(|| Verdict::denied(DenialReason::PolicyError))
+    }
+
+    /// The request as Cedar takes it, with what `reads` names of its context.
+    pub(crate) fn cedar_request(
+        &self,
+        slot: Slot,
+        subject: &Subject,
+        facts: &Facts<'_>,
+        reads: Reads,
+    ) -> Option<Request> {
+        let action = self.actions.get(slot.action.number())?.uid();
+        let resource = self.route(slot)?.uid.clone();
+        Request::new(subject.uid().clone(), action, resource, context(facts, reads)?, None).ok()
+    }
+
+    /// All that exists for a request: its principal, its route and its action.
+    pub(crate) fn entities(&self, slot: Slot, subject: &Subject) -> Option<Entities> {
+        let route = self.route(slot)?.entity.clone();
+        let action = self.actions.get(slot.action.number())?.clone();
+        subject.entities()?.clone().add_entities([route, action], None).ok()
+    }
+
+    /// Counts what the shadows of a verdict would have done.
+    pub(crate) fn count(&self, verdict: &Verdict) {
+        self.shadows.add(&verdict.shadows);
+    }
+
+    fn fill(&self, slot: Slot) {
+        let (Some(cell), Some(route)) = (self.cell(slot), self.route(slot)) else { return };
+        cell.partial.get_or_init(|| {
+            partial::evaluate(&self.rules, &self.index, &self.schema, route, slot.kind, slot.action)
+        });
+    }
+
+    fn route(&self, slot: Slot) -> Option<&Route> {
+        self.routes.get(usize::try_from(slot.route).ok()?)
+    }
+
+    fn cell(&self, slot: Slot) -> Option<&Cell> {
+        let route = usize::try_from(slot.route).ok()?.checked_mul(CELLS_PER_ROUTE)?;
+        self.partials.get(route + slot.kind.number() * action::ALL.len() + slot.action.number())
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("serial", &self.serial)
+            .field("policies", &self.rules.len())
+            .field("routes", &self.routes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    fn new(facts: RouteFacts) -> Option<Self> {
+        let uid = EntityType::Route.uid(&facts.name);
+        let labels: Vec<EntityUid> = facts
+            .labels
+            .iter()
+            .map(|(key, value)| EntityType::Label.uid(&format!("{key}={value}")))
+            .collect();
+        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+        let attributes = [("name".to_owned(), text(&facts.name))];
+        let tags = facts.labels.iter().map(|(key, value)| (key.clone(), text(value)));
+        let entity = Entity::new_with_tags(uid.clone(), attributes, labels.clone(), tags).ok()?;
+        let mut keys: Vec<Key> =
+            [None, Some(uid.clone())].into_iter().chain(labels.into_iter().map(Some)).collect();
+        keys.sort();
+        keys.dedup();
+        Some(Self { uid, entity, keys, facts })
+    }
+}
+
+/// The entities of the actions, in their order, with the groups that the schema puts them in.
+fn actions(schema: &Schema) -> Option<Vec<Entity>> {
+    let entities = schema.action_entities().ok()?;
+    action::ALL.into_iter().map(|action| entities.get(&action.uid()).cloned()).collect()
+}
+
+const CELLS_PER_ROUTE: usize = PRINCIPALS.len() * action::ALL.len();
+
+static SERIAL: AtomicU64 = AtomicU64::new(1);

@@ -59,3 +59,25 @@ pub struct CertificateFacts<'a> {
     /// The serial number, in lower-case hex.
     pub serial: &'a str,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    /// A plain request at a fixed time.
+    pub(crate) fn facts() -> Facts<'static> {
+        Facts {
+            method: "GET",
+            path: "/orders/1",
+            query: None,
+            host: "api.example.com",
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tls: TlsFacts::default(),
+            now: UNIX_EPOCH + Duration::from_secs(1_795_000_000),
+            ends: None,
+        }
+    }
+}

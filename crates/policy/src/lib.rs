@@ -14,18 +14,33 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        reason = "tests"
+    )
 )]
 
+mod action;
 pub mod cases;
+mod context;
 mod decide;
 mod engine;
 mod explain;
 mod facts;
+mod index;
+mod names;
+mod partial;
+mod reads;
+mod recent;
 mod schema;
 mod shadow;
 mod source;
 mod subject;
+mod validate;
+mod verdict;
 
 pub use decide::{Decider, DecisionId, Denial, DenialReason, Permit};
 pub use engine::{Compiler, Engine};

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use cedar_policy::Schema;
+
 /// The type of a mapped claim.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClaimType {
     /// `Bool`.
     Bool,
@@ -34,4 +37,28 @@ pub fn schema_text(claims: &ClaimSchema) -> String {
     }
     text.push_str("};\n");
     text
+}
+
+/// The schema as Cedar holds it, or what Cedar says against it.
+pub(crate) fn parse(claims: &ClaimSchema) -> Result<Schema, String> {
+    Schema::from_cedarschema_str(&schema_text(claims))
+        .map(|(schema, _)| schema)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_of_any_name_and_type_make_a_schema_that_cedar_reads() {
+        let claims = ClaimSchema::from([
+            ("a".to_owned(), ClaimType::Bool),
+            ("a \"quoted\" name\n".to_owned(), ClaimType::Long),
+            ("https://example.com/claim".to_owned(), ClaimType::String),
+            ("größe".to_owned(), ClaimType::Strings),
+        ]);
+        parse(&claims).unwrap();
+        parse(&ClaimSchema::new()).unwrap();
+    }
 }

@@ -1,0 +1,97 @@
+//! What remains of the policies for one (principal type, action, route), before any request is known.
+
+use cedar_policy::{
+    Entities, PartialEntities, PartialEntityUid, PartialRequest, PolicySet, Schema, TpeResponse,
+};
+
+use crate::action::Action;
+use crate::engine::Route;
+use crate::index::{ByPrincipal, Index, principal_key};
+use crate::names::EntityType;
+use crate::reads::Reads;
+use crate::source::Rule;
+use crate::verdict::{Findings, Verdict};
+
+/// The outcome of a partial evaluation.
+#[derive(Debug)]
+pub(crate) enum Partial {
+    /// Nothing remains: every request of this kind gets this verdict.
+    Constant(Verdict),
+    /// Something remains.
+    Residual(Residual),
+    /// Cedar could not evaluate partially: plain evaluation goes on.
+    Unavailable,
+}
+
+/// Policies that still depend on the principal or the context, beside what is known of the others.
+#[derive(Debug)]
+pub(crate) struct Residual {
+    /// INVARIANT: carries every policy that is already satisfied or already errs; those that are false say nothing.
+    pub(crate) known: Findings,
+    pub(crate) by_principal: ByPrincipal,
+    pub(crate) reads: Reads,
+}
+
+/// Up to this many residuals stand in one group: looking for a principal's own would cost more than evaluating all.
+const FEW: usize = 16;
+
+/// Evaluates the candidates partially.
+pub(crate) fn evaluate(
+    rules: &[Rule],
+    index: &Index,
+    schema: &Schema,
+    route: &Route,
+    kind: EntityType,
+    action: Action,
+) -> Partial {
+    try_evaluate(rules, index, schema, route, kind, action).unwrap_or(Partial::Unavailable)
+}
+
+fn try_evaluate(
+    rules: &[Rule],
+    index: &Index,
+    schema: &Schema,
+    route: &Route,
+    kind: EntityType,
+    action: Action,
+) -> Option<Partial> {
+    let candidates: Vec<_> = index.candidates(rules, &route.keys, kind, action).collect();
+    if candidates.is_empty() {
+        return Some(Partial::Constant(Verdict::new(rules, &Findings::default())));
+    }
+    let set = PolicySet::from_policies(candidates.iter().map(|(_, rule)| rule.policy.clone())).ok()?;
+    let principal = PartialEntityUid::new(kind.name(), None);
+    let resource = PartialEntityUid::from_concrete(route.uid.clone());
+    let request = PartialRequest::new(principal, action.uid(), resource, None, schema).ok()?;
+    let entities = Entities::from_entities([route.entity.clone()], None).ok()?;
+    let entities = PartialEntities::from_concrete(entities, schema).ok()?;
+    let response = set.tpe(&request, &entities, schema).ok()?;
+    collect(rules, index, &response, candidates.len())
+}
+
+/// Carries over everything: `residual_policies` alone would lose a forbid that is already satisfied.
+fn collect(rules: &[Rule], index: &Index, response: &TpeResponse<'_>, expected: usize) -> Option<Partial> {
+    let satisfied: Option<Vec<u32>> =
+        response.true_permits().chain(response.true_forbids()).map(|id| index.number(id)).collect();
+    let erred: Option<Vec<u32>> =
+        response.error_permits().chain(response.error_forbids()).map(|id| index.number(id)).collect();
+    let known = Findings { satisfied: satisfied?, erred: erred? };
+    let residuals: Vec<_> = response.residual_policies().collect();
+    let unsatisfied = response.false_permits().chain(response.false_forbids()).count();
+    if known.satisfied.len() + known.erred.len() + unsatisfied + residuals.len() != expected {
+        return None;
+    }
+    if residuals.is_empty() {
+        return Some(Partial::Constant(Verdict::new(rules, &known)));
+    }
+    let is_many = residuals.len() > FEW;
+    let mut by_principal = ByPrincipal::new();
+    let mut reads = Reads::NOTHING;
+    for residual in residuals {
+        let rule = rules.get(usize::try_from(index.number(residual.id())?).ok()?)?;
+        reads = reads | Reads::of(&residual);
+        let key = if is_many { principal_key(&rule.policy) } else { None };
+        by_principal.entry(key).or_default().add(rule, residual)?;
+    }
+    Some(Partial::Residual(Residual { known, by_principal, reads }))
+}
