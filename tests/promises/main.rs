@@ -1,1 +1,33 @@
-//! End-to-end tests.
+//! The promises that Portcullis makes, each shown against the program itself over real sockets.
+//!
+//! One module per promise, named after it, so that the list below reads as the specification. Every test has a gateway
+//! of its own on ports that the system chose; `testkit` holds what they stand on.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests: a panic is a failed test"
+)]
+
+mod scene;
+
+mod promise_01_identity_headers_cannot_be_forged;
+mod promise_02_client_address_only_from_trusted_cidrs;
+mod promise_03_mtls_cannot_be_side_stepped;
+mod promise_04_resumption_is_no_bypass;
+mod promise_05_one_canonical_path;
+mod promise_07_default_deny_and_errors_deny;
+mod promise_08_jwt_checks_are_strict_by_default;
+mod promise_09_jwks_life_cycle;
+mod promise_11_reload_of_material_is_one_atomic_generation;
+mod promise_18_bad_config_changes_nothing;
+mod promise_19_reload_loses_nothing;
+mod promise_22_upstream_pools_never_mix_identity;
+mod promise_24_secrets_stay_out_of_sight;
+
+mod attacks;
+mod drain_and_upgrade;
+mod eight_connections_spread_over_cores;
+mod real_clients;

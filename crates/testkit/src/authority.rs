@@ -10,7 +10,8 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use crate::unix_now;
+use crate::server::pair;
+use crate::{sha256, unix_now};
 
 /// A root or an intermediate that issues leaves, intermediates and revocation lists.
 pub struct Authority {
@@ -153,6 +154,12 @@ impl Leaf {
 }
 
 impl Issued {
+    /// The SHA-256 of the leaf, in hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        sha256(&pair(self).0[0])
+    }
+
     /// The leaf's serial number, as revocation lists and logs spell it: lower-case hexadecimal.
     #[must_use]
     pub fn serial(&self) -> String {

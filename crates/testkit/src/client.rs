@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::authority::Issued;
-use crate::patience;
 use crate::server::{pair, root_store};
+use crate::{patience, sha256};
 
 /// The protocol to speak; over TLS it is what is offered by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub struct Connection {
     /// Drives the connection; ends with it.
     driver: JoinSet<()>,
     resumed: bool,
+    server: Option<String>,
 }
 
 /// A request to send.
@@ -129,7 +130,7 @@ impl Connection {
     pub fn plain(address: SocketAddr, protocol: Protocol) -> Result<Self, Fault> {
         let runtime = runtime();
         let stream = runtime.block_on(within(TcpStream::connect(address)))??;
-        Self::over(runtime, stream, protocol, false)
+        Self::over(runtime, stream, protocol)
     }
 
     /// Connects over TLS; `name` is the server name sent (an address is not sent) and checked.
@@ -141,11 +142,13 @@ impl Connection {
             let stream = within(TcpStream::connect(address)).await??;
             Ok::<_, Fault>(within(connector.connect(name, stream)).await??)
         })?;
-        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        Self::over(runtime, stream, protocol, resumed)
+        let session = stream.get_ref().1;
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let server = session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| sha256(leaf));
+        Ok(Self { resumed, server, ..Self::over(runtime, stream, protocol)? })
     }
 
-    fn over<S>(runtime: Runtime, stream: S, protocol: Protocol, resumed: bool) -> Result<Self, Fault>
+    fn over<S>(runtime: Runtime, stream: S, protocol: Protocol) -> Result<Self, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -166,13 +169,19 @@ impl Connection {
                 }
             })
         })?;
-        Ok(Self { runtime, sender, driver, resumed })
+        Ok(Self { runtime, sender, driver, resumed: false, server: None })
     }
 
     /// Whether the TLS session was resumed from a ticket.
     #[must_use]
     pub fn resumed(&self) -> bool {
         self.resumed
+    }
+
+    /// The SHA-256 of the certificate that the server presented, see [`Issued::fingerprint`].
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// Whether the server has ended the connection.

@@ -193,6 +193,19 @@ impl Gateway {
         self.signal("HUP");
     }
 
+    /// [`Gateway::reload`], and waits until the new generation serves.
+    pub fn apply(&self, config: &Value) {
+        let before = self.generation();
+        self.reload(config);
+        eventually("the new generation serves", || (self.generation() > before).then_some(()));
+    }
+
+    /// The number of the generation that serves.
+    #[must_use]
+    pub fn generation(&self) -> f64 {
+        self.metric("portcullis_config_generation")
+    }
+
     /// Sends a signal by name (`HUP`, `TERM`).
     pub fn signal(&self, name: &str) {
         self.service.signal(name);
@@ -224,7 +237,8 @@ impl Drop for Gateway {
 }
 
 /// The program that was built beside the tests; `PORTCULLIS_BIN` names another.
-fn binary() -> PathBuf {
+#[must_use]
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PORTCULLIS_BIN") {
         return path.into();
     }

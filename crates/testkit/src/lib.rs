@@ -32,7 +32,7 @@ pub use authority::{Authority, Issued, Leaf};
 pub use client::{Ask, Connection, Protocol, Reply, Streaming, Trust};
 pub use curl::{Curl, CurlReply};
 pub use digest::sha256;
-pub use gateway::{Gateway, Site};
+pub use gateway::{Gateway, Site, binary};
 pub use key_server::{KeyServer, Mood};
 pub use nginx::Nginx;
 pub use patience::{eventually, patience, unix_now};
