@@ -8,6 +8,8 @@
 
 mod distinguished_name;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod vet;
 
 use std::sync::Arc;

@@ -7,6 +7,8 @@
 mod key;
 mod key_set;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use key_set::{KeySet, KeySetError, KeyThumbprint, SkippedKey};
 pub use store::{DEFAULT_COOLDOWN, KeySnapshot, KeyStatus, KeyStore, KeyWriter, KeysUnavailable, Refetch};

@@ -12,6 +12,10 @@ mod claims;
 mod error;
 mod header;
 mod provider;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+mod ring_provider;
+#[cfg(test)]
+pub(crate) mod tests;
 mod verify;
 
 use std::sync::Arc;

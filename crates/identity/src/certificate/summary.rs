@@ -147,6 +147,6 @@ fn extended_key_usage(usage: &ExtendedKeyUsage<'_>) -> Vec<String> {
         (usage.time_stamping, "timeStamping"),
         (usage.ocsp_signing, "OCSPSigning"),
     ];
-    let known = purposes.into_iter().filter_map(|(is_set, name)| is_set.then(|| name.to_owned()));
+    let known = purposes.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
     known.chain(usage.other.iter().map(|oid| oid.to_id_string())).collect()
 }
