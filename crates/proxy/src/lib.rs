@@ -1,1 +1,39 @@
-//! How: listener, connection, handle, upstream; refusals and the snapshot.
+//! *How*: listener → connection → [`handle::handle`] → upstream; refusals and the snapshot.
+//!
+//! The request path cannot name the secret store: this crate knows who, how often, may and TLS, and nothing of
+//! where material comes from.
+//!
+//! One current-thread runtime per core: a connection stays on the core that serves it, with that core's caches and
+//! upstream pools, so that nothing on the request path locks or waits for another thread.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        reason = "tests"
+    )
+)]
+
+pub mod authenticate;
+pub mod body;
+pub mod connection;
+pub mod core;
+mod forward;
+pub mod handle;
+pub mod limits;
+pub mod listener;
+pub mod normalize;
+mod record;
+pub mod refusal;
+mod respond;
+pub mod route;
+pub mod snapshot;
+mod token_cache;
+pub mod upstream;
+
+pub use crate::core::{Command, CoreHandle, CoreSpec};
+pub use snapshot::{Bounds, Listener, Snapshot};

@@ -1,0 +1,25 @@
+//! Bodies on their way through: a request body that is bounded in size and slowness, and a response body that owns
+//! its permit as a lease.
+
+mod request;
+mod response;
+
+pub use request::{Progress, RequestBody};
+pub use response::{Lease, ResponseBody, Streamed};
+
+/// Why a body was cut off; the peer sees an aborted message, never a complete one.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The authority under which it streamed has ended.
+    #[error("the permit ended")]
+    LeaseEnded,
+    /// It is larger than allowed.
+    #[error("the body is too large")]
+    TooLarge,
+    /// It arrives too slowly.
+    #[error("the body arrives too slowly")]
+    TooSlow,
+    /// The other side broke off.
+    #[error("the other side broke off")]
+    Transport(#[from] hyper::Error),
+}

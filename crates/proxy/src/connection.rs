@@ -1,0 +1,414 @@
+//! A connection: its handshake, its protocol, and how it ends.
+//!
+//! It is judged every quarter of a second: a head that does not come, a connection that waits unused, a certificate
+//! that expired or was withdrawn, a listener that is gone. Ending is graceful first (GOAWAY, or the last response
+//! with `Connection: close`), then a cut.
+
+mod watched;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::CertificateFacts;
+use telemetry::OpenConnection;
+use tls::{Alpn, Handshake, Peer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use crate::authenticate::Caller;
+use crate::core::{Core, CoreId};
+use crate::forward::ConnectionFields;
+use crate::handle::handle;
+use crate::listener::{Arrival, Gate};
+use crate::normalize::HostFacts;
+use crate::refusal::Refusal;
+use crate::snapshot::{Bounds, Listener, Snapshot};
+use watched::Watched;
+
+/// What is known of a connection for all of its requests.
+#[derive(Debug)]
+pub struct Connection {
+    listener: Arc<str>,
+    peer: SocketAddr,
+    is_http2: bool,
+    handshake: Option<Handshake>,
+    certificate: Option<(Arc<Peer>, Caller)>,
+    pub(crate) fields: ConnectionFields,
+    /// The host that was asked for last, mostly the only one.
+    pub(crate) last_host: RefCell<Option<Rc<HostFacts>>>,
+    life: Life,
+}
+
+#[derive(Debug)]
+struct Life {
+    ending: Cell<Ending>,
+    waker: RefCell<Option<Waker>>,
+    in_flight: Cell<u32>,
+    /// Since when no request is in flight.
+    quiet_since: Cell<Instant>,
+    /// Since when bytes of a head that is not complete have been there.
+    head_since: Cell<Option<Instant>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ending {
+    Not,
+    Gracefully(Instant),
+    Now,
+}
+
+impl Connection {
+    fn new(core: &Core, peer: SocketAddr, listener: &Listener, handshake: Option<Handshake>) -> Self {
+        let certificate = handshake.as_ref().and_then(|h| h.peer.clone()).map(|peer| {
+            let ends = Some(peer.certificate.not_after);
+            (peer.clone(), Caller::new(peer.certificate.principal.clone(), ends))
+        });
+        Self {
+            listener: listener.name.clone(),
+            peer,
+            is_http2: handshake.as_ref().is_some_and(|h| h.alpn == Alpn::Http2),
+            fields: ConnectionFields::new(peer, handshake.as_ref()),
+            handshake,
+            certificate,
+            last_host: RefCell::default(),
+            life: Life {
+                ending: Cell::new(Ending::Not),
+                waker: RefCell::default(),
+                in_flight: Cell::new(0),
+                quiet_since: Cell::new(core.tick()),
+                head_since: Cell::new(None),
+            },
+        }
+    }
+
+    /// The name of its listener.
+    #[must_use]
+    pub const fn listener(&self) -> &Arc<str> {
+        &self.listener
+    }
+
+    /// The other end of the socket.
+    #[must_use]
+    pub const fn peer_address(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// True for HTTP/2.
+    #[must_use]
+    pub const fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// What TLS agreed on; none on a plain listener.
+    #[must_use]
+    pub const fn handshake(&self) -> Option<&Handshake> {
+        self.handshake.as_ref()
+    }
+
+    /// The client certificate, and who it says is calling.
+    #[must_use]
+    pub const fn peer(&self) -> Option<&(Arc<Peer>, Caller)> {
+        self.certificate.as_ref()
+    }
+
+    /// The client certificate as policies see it.
+    #[must_use]
+    pub fn certificate_facts(&self) -> Option<CertificateFacts<'_>> {
+        let (peer, caller) = self.certificate.as_ref()?;
+        Some(CertificateFacts {
+            name: caller.principal.id.subject(),
+            fingerprint: &self.fields.fingerprint,
+            serial: &peer.certificate.serial,
+        })
+    }
+
+    /// Judges the connection against the listener as it is now: one from before mutual TLS was asked for, whose
+    /// authority was removed, or whose certificate ended, counts no longer.
+    ///
+    /// # Errors
+    /// When it would not be accepted any more.
+    pub fn rejudge(&self, listener: &Listener, now: SystemTime) -> Result<(), Refusal> {
+        match (&listener.tls, &self.handshake) {
+            (Some(tls), Some(handshake)) => {
+                tls.rejudge(handshake, now).map_err(|_| Refusal::CertificateWithdrawn)
+            }
+            (None, None) => Ok(()),
+            // The listener changed between plain and TLS.
+            (Some(_), None) | (None, Some(_)) => Err(Refusal::Draining),
+        }
+    }
+
+    /// A request begins.
+    pub(crate) fn began(&self) {
+        self.life.in_flight.set(self.life.in_flight.get() + 1);
+        self.life.head_since.set(None);
+    }
+
+    /// A request's answer has ended.
+    pub(crate) fn ended(&self, tick: Instant) {
+        self.life.in_flight.set(self.life.in_flight.get().saturating_sub(1));
+        self.life.quiet_since.set(tick);
+    }
+
+    /// Bytes came.
+    fn read(&self, tick: Instant) {
+        if self.life.in_flight.get() == 0 && self.life.head_since.get().is_none() {
+            self.life.head_since.set(Some(tick));
+        }
+    }
+
+    /// Ends the connection when its requests have been answered.
+    pub fn finish(&self) {
+        if self.life.ending.get() == Ending::Not {
+            self.end(Ending::Gracefully(Instant::now()));
+        }
+    }
+
+    /// Ends the connection now.
+    pub fn cut(&self) {
+        self.end(Ending::Now);
+    }
+
+    fn end(&self, ending: Ending) {
+        self.life.ending.set(ending);
+        if let Some(waker) = self.life.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends what must end.
+    pub(crate) fn judge(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
+        let Some(listener) = snapshot.listeners.get(&self.listener) else { return self.finish() };
+        let is_quiet = self.life.in_flight.get() == 0;
+        if self.rejudge(listener, wall).is_err() {
+            return if is_quiet { self.cut() } else { self.finish() };
+        }
+        if !is_quiet {
+            return;
+        }
+        let Bounds { header_timeout, idle, .. } = listener.bounds;
+        let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
+        if !self.is_http2 && self.life.head_since.get().is_some_and(|since| is_late(since, header_timeout)) {
+            return self.cut();
+        }
+        match self.life.ending.get() {
+            Ending::Not if is_late(self.life.quiet_since.get(), idle) => self.finish(),
+            Ending::Gracefully(since) if is_late(since, LINGER) => self.cut(),
+            Ending::Not | Ending::Gracefully(_) | Ending::Now => {}
+        }
+    }
+}
+
+/// How long a peer without requests may keep a connection that it was asked to end.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A connection's place under the caps, given back when dropped.
+#[derive(Debug)]
+pub struct Open {
+    listener: Arc<Listener>,
+    gate: Arc<Gate>,
+    address: IpAddr,
+    core: Option<CoreId>,
+}
+
+impl Open {
+    pub(crate) fn new(core: &Core, listener: &Arc<Listener>, address: IpAddr) -> Self {
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        Self { listener: listener.clone(), gate: core.gate.clone(), address, core: None }
+    }
+
+    /// Counts it for the core that will serve it.
+    #[must_use]
+    pub(crate) fn on(mut self, core: CoreId) -> Self {
+        self.gate.loads.add(core);
+        self.core = Some(core);
+        self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.listener.open.fetch_sub(1, Ordering::Relaxed);
+        self.gate.leave(&self.listener.name, self.address);
+        if let Some(core) = self.core {
+            self.gate.loads.remove(core);
+        }
+    }
+}
+
+/// Serves a connection that another core accepted.
+pub(crate) fn adopt(core: &Rc<Core>, arrival: Arrival) {
+    let Arrival { stream, peer, open } = arrival;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => start(core, stream, peer, open),
+        Err(cause) => tracing::warn!(%cause, "can't serve a connection"),
+    }
+}
+
+/// Serves a connection on a task of its own: should it panic, it takes this connection and nothing else.
+pub(crate) fn start(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) {
+    let owned = core.clone();
+    core.tasks.spawn_local(async move { serve(owned, stream, peer, open).await });
+}
+
+async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let listener = open.listener.clone();
+    let counted: OpenConnection = listener.series.accepted(core.id.index());
+    match &listener.tls {
+        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener.bounds).await,
+        Some(tls) => {
+            let cause = match timeout(listener.bounds.handshake, tls.accept(stream, core.now())).await {
+                Ok(Ok(accepted)) => {
+                    let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
+                    return speak(&core, accepted.stream, connection, &listener.bounds).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(listener = %listener.name, %peer, %error, "handshake refused");
+                    error.code()
+                }
+                Err(_) => "timeout",
+            };
+            listener.series.handshake_failed(core.id.index(), cause);
+        }
+    }
+    drop(counted);
+}
+
+/// Speaks HTTP/1.1 or HTTP/2, as ALPN said, until the connection ends.
+async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, bounds: &Bounds)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let connection = Rc::new(connection);
+    let _registered = Registered::new(core, &connection);
+    let io = TokioIo::new(Watched::new(io, core.clone(), connection.clone()));
+    let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
+    let ended = if connection.is_http2 {
+        let mut http = pin!(http2_builder(core, bounds).serve_connection(io, service));
+        until_ended(&connection, |cx, ending| {
+            if ending {
+                http.as_mut().graceful_shutdown();
+            }
+            http.as_mut().poll(cx)
+        })
+        .await
+    } else {
+        let mut http = pin!(http1_builder(bounds).serve_connection(io, service));
+        until_ended(&connection, |cx, ending| {
+            if ending {
+                http.as_mut().graceful_shutdown();
+            }
+            http.as_mut().poll(cx)
+        })
+        .await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %connection.peer, %error, "connection ended");
+        if error.is_parse() {
+            core.metrics.refused(core.id.index(), "MESSAGE_MALFORMED");
+        }
+    }
+}
+
+/// Drives a connection; `poll` learns once that it should end gracefully.
+async fn until_ended(
+    connection: &Connection,
+    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
+) -> hyper::Result<()> {
+    let mut told = false;
+    poll_fn(|cx| {
+        let ending = match connection.life.ending.get() {
+            Ending::Not => false,
+            Ending::Gracefully(_) => !std::mem::replace(&mut told, true),
+            Ending::Now => return Poll::Ready(Ok(())),
+        };
+        let polled = poll(cx, ending);
+        if polled.is_pending() {
+            let mut waker = connection.life.waker.borrow_mut();
+            if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        polled
+    })
+    .await
+}
+
+fn http1_builder(bounds: &Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .max_headers(bounds.header_count)
+        .max_header_size(bounds.header_bytes)
+        .max_buf_size(bounds.header_bytes.max(MIN_BUFFER))
+        .pipeline_flush(true);
+    builder
+}
+
+/// hyper refuses smaller buffers.
+const MIN_BUFFER: usize = 8192;
+
+fn http2_builder(core: &Rc<Core>, bounds: &Bounds) -> http2::Builder<OnCore> {
+    let mut builder = http2::Builder::new(OnCore(core.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_send_buf_size(MAX_SEND_BUFFER);
+    builder
+}
+
+/// Streams that a peer may reset before they are served (rapid reset, CVE-2023-44487), or make us reset.
+const MAX_RESETS: usize = 32;
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// Runs the tasks of HTTP/2 streams on the connection's core.
+#[derive(Clone)]
+struct OnCore(Rc<Core>);
+
+impl<F> hyper::rt::Executor<F> for OnCore
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.tasks.spawn_local(task);
+    }
+}
+
+/// A connection among those of its core, until dropped.
+struct Registered<'a> {
+    core: &'a Rc<Core>,
+    key: usize,
+}
+
+impl<'a> Registered<'a> {
+    fn new(core: &'a Rc<Core>, connection: &Rc<Connection>) -> Self {
+        if core.draining.get() {
+            connection.finish();
+        }
+        Self { core, key: core.connections.borrow_mut().insert(connection.clone()) }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.core.connections.borrow_mut().try_remove(self.key);
+    }
+}

@@ -1,0 +1,199 @@
+//! The request as the upstream gets it: what the gateway knows, in fields that nobody else can set.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::request::Parts;
+use http::{Request, Uri, Version};
+use identity::{ClaimValue, Principal};
+use telemetry::{TraceId, Traceparent};
+use tls::Handshake;
+
+use crate::authenticate::Caller;
+use crate::body::RequestBody;
+use crate::connection::Connection;
+use crate::normalize::{Canonical, with_path};
+use crate::refusal::Refusal;
+use crate::route::{Part, Rewrite, Route, Template};
+
+/// Field values that are the same for every request of a connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionFields {
+    address: IpAddr,
+    client: HeaderValue,
+    scheme: HeaderValue,
+    certificate: Option<HeaderValue>,
+    /// SHA-256 of the client certificate in lower-case hex; empty without one.
+    pub(crate) fingerprint: String,
+}
+
+impl ConnectionFields {
+    /// The fields of a connection.
+    #[must_use]
+    pub(crate) fn new(peer: SocketAddr, handshake: Option<&Handshake>) -> Self {
+        let address = peer.ip().to_canonical();
+        let peer = handshake.and_then(|h| h.peer.as_deref());
+        let fingerprint = peer.map(|p| hex(&p.certificate.fingerprint_sha256)).unwrap_or_default();
+        Self {
+            address,
+            client: address_value(address),
+            scheme: HeaderValue::from_static(if handshake.is_some() { "https" } else { "http" }),
+            certificate: peer.and_then(|peer| client_cert(peer, &fingerprint)),
+            fingerprint,
+        }
+    }
+}
+
+/// Turns a permitted request into the one that is forwarded.
+///
+/// # Errors
+/// When the rewritten path would be read otherwise than it was decided.
+pub(crate) fn forwarded(
+    mut head: Parts,
+    body: RequestBody,
+    canonical: &Canonical,
+    route: &Route,
+    rewrite: Option<&Rewrite>,
+    about: &About<'_>,
+) -> Result<Request<RequestBody>, Refusal> {
+    let target = match rewrite {
+        Some(rewrite) => with_path(&rewrite.apply(canonical.target.path())?, canonical.target.query())?,
+        None => canonical.target.clone(),
+    };
+    if !route.forward_credentials {
+        head.headers.remove(AUTHORIZATION);
+    }
+    set_fields(&mut head.headers, canonical, about);
+    for (name, template) in &route.set_fields {
+        head.headers.insert(name.clone(), filled(template, &about.caller.principal, about.client));
+    }
+    head.uri = Uri::from(target);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    Ok(Request::from_parts(head, body))
+}
+
+/// What is known of a request when it is forwarded.
+#[derive(Debug)]
+pub(crate) struct About<'a> {
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The connection it came on.
+    pub connection: &'a Connection,
+    /// Its trace.
+    pub trace: Traceparent,
+}
+
+fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>) {
+    let fields = &about.connection.fields;
+    let client =
+        if about.client == fields.address { fields.client.clone() } else { address_value(about.client) };
+    let host = &canonical.host.value;
+    headers.insert(HOST, host.clone());
+    headers.insert(FORWARDED, forwarded_value(about.client, &canonical.host.name, host, &fields.scheme));
+    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(X_FORWARDED_PROTO, fields.scheme.clone());
+    if let Some(certificate) = &fields.certificate {
+        headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
+    }
+    headers.insert(X_REQUEST_ID, id_value(about.trace.trace));
+    if let Ok(value) = HeaderValue::try_from(about.trace.to_string()) {
+        headers.insert(TRACEPARENT, value);
+    }
+    headers.insert(VIA, HeaderValue::from_static("1.1 portcullis"));
+}
+
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Carries the trace id, so that a log line is found by either.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(crate) fn id_value(trace: TraceId) -> HeaderValue {
+    HeaderValue::try_from(trace.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// RFC 7239: an IPv6 address is quoted and in brackets, a host with a port is quoted.
+fn forwarded_value(client: IpAddr, name: &str, host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
+    let mut text = String::with_capacity(64 + name.len());
+    let (host, scheme) = (host.to_str().unwrap_or_default(), scheme.to_str().unwrap_or_default());
+    // Writing to a string does not fail.
+    let _ = match client {
+        IpAddr::V4(v4) => write!(text, "for={v4};host=\"{host}\";proto={scheme}"),
+        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\";host=\"{host}\";proto={scheme}"),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// Envoy's `X-Forwarded-Client-Cert`: hash, subject and URI of the certificate of this very connection.
+fn client_cert(peer: &tls::Peer, fingerprint: &str) -> Option<HeaderValue> {
+    let certificate = &peer.certificate;
+    let mut text = format!("Hash={fingerprint};Subject=\"");
+    for character in certificate.subject.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            ' '..='~' => text.push(character),
+            other => text.extend(other.escape_unicode()),
+        }
+    }
+    text.push('"');
+    if let Some(uri) = &certificate.uri {
+        let _ = write!(text, ";URI={uri}");
+    }
+    for name in &certificate.dns {
+        let _ = write!(text, ";DNS={name}");
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn filled(template: &Template, principal: &Principal, client: IpAddr) -> HeaderValue {
+    let parts = match template {
+        Template::Fixed(value) => return value.clone(),
+        Template::Parts(parts) => parts,
+    };
+    let mut text = String::new();
+    for part in parts {
+        // Writing to a string does not fail.
+        let _ = match part {
+            Part::Address => write!(text, "{client}"),
+            Part::Claim(name) => write!(text, "{}", ClaimText(principal.claims.get(name))),
+            Part::Principal => write!(text, "{}", principal.id),
+            Part::Subject => write!(text, "{}", principal.id.subject()),
+            Part::Text(literal) => write!(text, "{literal}"),
+        };
+    }
+    // What no field can carry is left out whole: half of an identity would be another one.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+struct ClaimText<'a>(Option<&'a ClaimValue>);
+
+impl std::fmt::Display for ClaimText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(ClaimValue::Bool(value)) => write!(f, "{value}"),
+            Some(ClaimValue::Long(value)) => write!(f, "{value}"),
+            Some(ClaimValue::String(value)) => f.write_str(value),
+            Some(ClaimValue::Strings(values)) => f.write_str(&values.join(",")),
+        }
+    }
+}

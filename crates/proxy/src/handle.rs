@@ -1,0 +1,151 @@
+//! The way of a request, on one screen: normalise, route, limit, authenticate, limit, decide, send, record.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use policy::{Facts, Permit, TlsFacts};
+
+use crate::authenticate::{Caller, authenticate};
+use crate::body::{RequestBody, ResponseBody};
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::forward::{About, forwarded};
+use crate::normalize::client::client_address;
+use crate::normalize::{Canonical, normalize};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::respond::{Outcome, refuse, respond, to_tls};
+use crate::route::{Action, Route};
+use crate::snapshot::Listener;
+use crate::upstream::send;
+
+/// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
+///
+/// # Errors
+/// None: what goes wrong is answered.
+pub async fn handle(
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    let mut record = Record::begin(core, connection, &head);
+    Ok(match pipeline(head, body, &mut record).await {
+        Ok(outcome) => respond(outcome, record),
+        Err(refusal) => refuse(&refusal, record),
+    })
+}
+
+async fn pipeline(mut head: Parts, body: Incoming, record: &mut Record) -> Result<Outcome, Refusal> {
+    let (core, connection, snapshot) =
+        (record.core.clone(), record.connection.clone(), record.snapshot.clone());
+    let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;
+
+    let client = client_address(connection.peer_address(), listener, &head.headers);
+    record.client = client;
+    record.follow(listener, &head.headers);
+    let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
+    record.host = Some(canonical.host.clone());
+    record.target = Some(canonical.target.clone());
+    connection.rejudge(listener, record.now)?;
+    if let Some(port) = listener.redirect {
+        return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
+    }
+
+    let index = listener.router.find(&canonical.host.name, canonical.target.path(), &head.method)?;
+    let route = snapshot.route(index).ok_or(Refusal::NoRoute)?;
+    record.route = Some(index);
+    route.paths.judge(canonical.oddities)?;
+    check_tls_policy(listener, &connection, &canonical)?;
+
+    for limit in &route.edge_limits {
+        limit.charge(core.id, client, &core.anonymous.principal, &route.name)?;
+    }
+    let caller = authenticate(&core, &connection, &route.authenticate, &head.headers, record.now).await?;
+    record.caller = Some(caller.clone());
+    for limit in &route.limits {
+        limit.charge(core.id, client, &caller.principal, &route.name)?;
+    }
+    let permit = decide(&head, &canonical, route, &caller, record)?;
+    let slot = match &route.concurrency {
+        Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
+        None => None,
+    };
+
+    match &route.action {
+        Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
+        Action::Forward { upstream, rewrite } => {
+            let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
+            record.sent = body.progress();
+            record.upstream = Some(upstream.name.clone());
+            let about = About { caller: &caller, client, connection: &connection, trace: record.trace };
+            let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about)?;
+            let answer = Box::new(send(permit, &core, upstream, request).await?);
+            let security_fields = route.security_fields;
+            Ok(Outcome::Answered { answer, whole: upstream.timeouts.whole, security_fields, slot })
+        }
+    }
+}
+
+/// A host that asks for other client certificates than the connection's own needs a connection of its own
+/// (RFC 9110 section 15.5.20).
+fn check_tls_policy(
+    listener: &Listener,
+    connection: &Connection,
+    canonical: &Canonical,
+) -> Result<(), Refusal> {
+    match (&listener.tls, connection.handshake()) {
+        (Some(tls), Some(handshake)) => {
+            if tls.serves(handshake, &canonical.host.name) {
+                Ok(())
+            } else {
+                Err(Refusal::MisdirectedRequest)
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn decide(
+    head: &Parts,
+    canonical: &Canonical,
+    route: &Route,
+    caller: &Caller,
+    record: &mut Record,
+) -> Result<Permit, Refusal> {
+    let connection = record.connection.clone();
+    let handshake = connection.handshake();
+    let facts = Facts {
+        method: head.method.as_str(),
+        path: canonical.target.path(),
+        query: canonical.target.query(),
+        host: &canonical.host.name,
+        address: record.client,
+        tls: TlsFacts {
+            version: handshake.map(|h| h.version.as_str()),
+            sni: handshake.and_then(|h| h.sni.as_deref()),
+            client_certificate: connection.certificate_facts(),
+        },
+        now: record.now,
+        ends: caller.ends,
+    };
+    let decided = record.core.decider.borrow_mut().decide(
+        &record.snapshot.engine,
+        &caller.subject,
+        route.index,
+        &facts,
+    );
+    match decided {
+        Ok(permit) => {
+            record.decision = Some((permit.decision_id(), permit.shared_policies()));
+            Ok(permit)
+        }
+        Err(denial) => {
+            record.decision = Some((denial.decision_id, denial.policies));
+            Err(Refusal::Denied(denial.reason))
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Sockets, and how they reach the cores.
+//!
+//! Each core accepts on a `SO_REUSEPORT` socket of its own, or core 0 on the one socket that was inherited (systemd,
+//! an upgrade). Whoever accepts gives the connection to the least busy core, before TLS: the kernel spreads by hash,
+//! and a few long HTTP/2 connections would otherwise pile up on one core.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use identity::Principal;
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{self, Open};
+use crate::core::{Command, Core, CoreId, Loads};
+use crate::limits::Network;
+use crate::snapshot::Listener;
+
+/// A bound socket of a listener.
+#[derive(Debug)]
+pub struct Socket {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Bound and listening.
+    pub socket: StdListener,
+}
+
+/// A connection on its way to the core that serves it.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The TCP connection.
+    pub stream: StdStream,
+    /// Who it came from.
+    pub peer: SocketAddr,
+    /// Its place under the caps.
+    pub open: Open,
+}
+
+/// Binds an address once for each of `cores`.
+///
+/// The first bind is without `SO_REUSEPORT`, so that a second instance fails loudly instead of sharing the port.
+///
+/// # Errors
+/// When the address is taken or can't be bound.
+pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
+    let alone = raw_socket(address)?;
+    alone.bind(&address.into())?;
+    let address = StdListener::from(alone).local_addr()?;
+    (0..cores.max(1))
+        .map(|_| {
+            let socket = raw_socket(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn raw_socket(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Connections that the kernel keeps for us while a core is busy.
+const BACKLOG: i32 = 4096;
+
+/// What the accepting cores share: loads, caps per address, and ways to each other.
+#[derive(Debug)]
+pub struct Gate {
+    /// Open connections per core.
+    pub loads: Loads,
+    cores: Vec<UnboundedSender<Command>>,
+    /// Open connections by listener and network. Taken once per connection, never per request.
+    by_network: Mutex<HashMap<(Arc<str>, Network), usize>>,
+}
+
+impl Gate {
+    /// A gate between these cores.
+    #[must_use]
+    pub fn new(cores: Vec<UnboundedSender<Command>>) -> Self {
+        Self { loads: Loads::new(cores.len()), cores, by_network: Mutex::default() }
+    }
+
+    /// Counts a connection in, unless its network has as many as it may.
+    #[must_use]
+    pub fn enter(&self, listener: &Arc<str>, address: IpAddr, most: usize) -> bool {
+        let mut open = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry((listener.clone(), Network::of(address))).or_default();
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// Counts a connection out.
+    pub fn leave(&self, listener: &Arc<str>, address: IpAddr) {
+        let mut open = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (listener.clone(), Network::of(address));
+        if let Some(count) = open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&key);
+            }
+        }
+    }
+
+    fn hand_over(&self, core: CoreId, arrival: Arrival) {
+        if let Some(commands) = self.cores.get(core.index())
+            && commands.send(Command::Adopt(arrival)).is_err()
+        {
+            tracing::debug!(core = core.index(), "the core is gone, and the connection with it");
+        }
+    }
+}
+
+/// The sockets that one core accepts on.
+#[derive(Debug, Default)]
+pub struct Listening(HashMap<Arc<str>, CancellationToken>);
+
+impl Listening {
+    /// Starts to accept on a socket.
+    pub fn open(&mut self, core: &Rc<Core>, socket: Socket) {
+        let Socket { name, socket } = socket;
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(cause) => return tracing::error!(listener = %name, %cause, "can't accept"),
+        };
+        let stop = CancellationToken::new();
+        if let Some(former) = self.0.insert(name.clone(), stop.clone()) {
+            former.cancel();
+        }
+        let core = core.clone();
+        core.tasks.clone().spawn_local(async move {
+            tokio::select! {
+                () = accept(&core, &name, &listener) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Stops accepting on a listener and lets its connections finish.
+    pub fn close(&mut self, core: &Core, name: &Arc<str>) {
+        if let Some(stop) = self.0.remove(name) {
+            stop.cancel();
+        }
+        for (_, connection) in core.connections.borrow().iter() {
+            if connection.listener() == name {
+                connection.finish();
+            }
+        }
+    }
+
+    /// Stops accepting.
+    pub fn close_all(&mut self) {
+        for (_, stop) in self.0.drain() {
+            stop.cancel();
+        }
+    }
+}
+
+async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
+    loop {
+        let (stream, peer) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                // Out of file descriptors: waiting helps, spinning does not.
+                tracing::warn!(listener = %name, %cause, "can't accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let snapshot = core.snapshot();
+        let Some(listener) = snapshot.listeners.get(name) else { continue };
+        let Some(open) = admit(core, listener, peer) else { continue };
+        let target = core.gate.loads.choose(core.id);
+        let open = open.on(target);
+        if target == core.id {
+            connection::start(core, stream, peer, open);
+        } else if let Ok(stream) = stream.into_std() {
+            core.gate.hand_over(target, Arrival { stream, peer, open });
+        }
+    }
+}
+
+/// A place under all caps, or none: then the connection is closed without a word.
+fn admit(core: &Core, listener: &Arc<Listener>, peer: SocketAddr) -> Option<Open> {
+    let address = peer.ip();
+    let nobody = Principal::anonymous();
+    for limit in &listener.connection_limits {
+        limit.charge(core.id, address, &nobody, "").ok()?;
+    }
+    if listener.open.load(Ordering::Relaxed) >= listener.bounds.connections {
+        return None;
+    }
+    if !core.gate.enter(&listener.name, address, listener.bounds.connections_per_address) {
+        return None;
+    }
+    Some(Open::new(core, listener, address))
+}

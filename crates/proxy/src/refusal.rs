@@ -1,0 +1,230 @@
+//! The one refusal table: every failure is a [`Refusal`], and one match gives its status, its stable code, whose
+//! fault it is and its challenge. The body is the same JSON envelope everywhere.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use identity::jwt::TokenError;
+use policy::DenialReason;
+use telemetry::TraceId;
+
+use crate::normalize::authority::AuthorityError;
+use crate::normalize::path::PathError;
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The client's: another request might pass.
+    Client,
+    /// The gateway's or what it depends on.
+    Gateway,
+    /// The upstream's.
+    Upstream,
+}
+
+/// Why a request is not answered by its upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The request names no single host.
+    #[error("host: {0}")]
+    Authority(#[from] AuthorityError),
+    /// The body is larger than the listener allows.
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(u64),
+    /// The body arrives more slowly than the listener allows.
+    #[error("the body arrives too slowly")]
+    BodyTooSlow,
+    /// A client certificate is needed and none was presented, or one of another trust.
+    #[error("a client certificate of {trusts} is required")]
+    CertificateRequired {
+        /// The trust entries that would do.
+        trusts: String,
+    },
+    /// The certificate no longer stands under the current trust.
+    #[error("the client certificate is no longer accepted")]
+    CertificateWithdrawn,
+    /// The route has as many requests in flight as it may.
+    #[error("the route has too many requests in flight")]
+    ConcurrencyReached,
+    /// Policy says no.
+    #[error("denied by policy")]
+    Denied(DenialReason),
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    Draining,
+    /// An `Expect` other than `100-continue`.
+    #[error("unknown expectation")]
+    ExpectationUnknown,
+    /// No key set to verify tokens with.
+    #[error("no keys to verify tokens of issuer `{issuer}`")]
+    KeysUnavailable {
+        /// The name of the issuer's entry.
+        issuer: String,
+    },
+    /// The route's methods do not include this one.
+    #[error("the method is not allowed here")]
+    MethodNotAllowed {
+        /// The methods that are, for `Allow`.
+        allow: HeaderValue,
+    },
+    /// CONNECT, TRACE, or an upgrade that nobody asked for.
+    #[error("the method is not supported")]
+    MethodUnsupported,
+    /// The connection's TLS policy is not the host's.
+    #[error("this host needs a connection of its own")]
+    MisdirectedRequest,
+    /// No route for this host and path.
+    #[error("no route for this host and path")]
+    NoRoute,
+    /// The path has two readings.
+    #[error("path: {0}")]
+    Path(#[from] PathError),
+    /// The route does not allow this unusual path.
+    #[error("path: {0} is not allowed by the route")]
+    PathOddity(&'static str),
+    /// A limit was reached.
+    #[error("limit `{}` reached", .0.name)]
+    RateLimited(Box<RateLimited>),
+    /// A rewritten path that is no longer canonical.
+    #[error("the rewritten path is ambiguous")]
+    Rewrite,
+    /// Two `Authorization` fields.
+    #[error("more than one `Authorization` field")]
+    SeveralCredentials,
+    /// The token was refused.
+    #[error("token: {0}")]
+    Token(#[from] TokenError),
+    /// A token bound to another certificate (RFC 8705 section 3).
+    #[error("the token is bound to another certificate")]
+    TokenBinding,
+    /// No token where one is needed.
+    #[error("a bearer token is required")]
+    TokenMissing,
+    /// No connection to any endpoint.
+    #[error("upstream `{0}` can't be reached")]
+    UpstreamConnect(String),
+    /// The upstream's answer is no HTTP, was cut short, or switches protocols unasked.
+    #[error("upstream `{0}` gave a bad answer")]
+    UpstreamProtocol(String),
+    /// The upstream did not answer in time.
+    #[error("upstream `{0}` did not answer in time")]
+    UpstreamTimeout(String),
+    /// The target is longer than the listener allows.
+    #[error("the request target is too long")]
+    UriTooLong,
+}
+
+/// Which limit was reached, and when to come again.
+#[derive(Debug)]
+pub struct RateLimited {
+    /// The limit's name.
+    pub name: String,
+    /// Seconds until the next request conforms.
+    pub retry_after: u64,
+    /// The `RateLimit` and `RateLimit-Policy` fields.
+    pub fields: [(&'static str, HeaderValue); 2],
+}
+
+impl Refusal {
+    /// Status, stable code and fault. A new cause does not compile until it has them.
+    #[must_use]
+    pub fn row(&self) -> (StatusCode, &'static str, Fault) {
+        use Fault::{Client, Gateway, Upstream};
+        match self {
+            Self::Authority(_) => (StatusCode::BAD_REQUEST, "HOST_INVALID", Client),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", Client),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", Client),
+            Self::CertificateRequired { .. } => (StatusCode::UNAUTHORIZED, "CERTIFICATE_REQUIRED", Client),
+            Self::CertificateWithdrawn => (StatusCode::UNAUTHORIZED, "CERTIFICATE_WITHDRAWN", Client),
+            Self::ConcurrencyReached => (StatusCode::SERVICE_UNAVAILABLE, "CONCURRENCY_REACHED", Gateway),
+            Self::Denied(reason) => (StatusCode::FORBIDDEN, reason.code(), Client),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
+            Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
+            Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Client),
+            Self::MethodUnsupported => (StatusCode::NOT_IMPLEMENTED, "METHOD_UNSUPPORTED", Client),
+            Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", Client),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "NO_ROUTE", Client),
+            Self::Path(_) | Self::PathOddity(_) => (StatusCode::BAD_REQUEST, "PATH_AMBIGUOUS", Client),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", Client),
+            Self::Rewrite => (StatusCode::BAD_REQUEST, "REWRITE_AMBIGUOUS", Client),
+            Self::SeveralCredentials => (StatusCode::BAD_REQUEST, "SEVERAL_CREDENTIALS", Client),
+            Self::Token(error) => (StatusCode::UNAUTHORIZED, error.code(), Client),
+            Self::TokenBinding => (StatusCode::UNAUTHORIZED, "TOKEN_BINDING", Client),
+            Self::TokenMissing => (StatusCode::UNAUTHORIZED, "TOKEN_MISSING", Client),
+            Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
+            Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
+            Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG", Client),
+        }
+    }
+
+    /// The answer that the client gets. The log keeps the cause; the message names no internal address.
+    #[must_use]
+    pub fn response(&self, trace_id: &TraceId) -> Response<String> {
+        let (status, code, _) = self.row();
+        let envelope = serde_json::json!({
+            "error": { "code": code, "message": self.to_string(), "details": [], "trace_id": trace_id.to_string() }
+        });
+        let mut response = Response::new(format!("{envelope}\n"));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("cache-control", HeaderValue::from_static("no-store"));
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert("allow", allow.clone());
+            }
+            Self::RateLimited(limited) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(limited.retry_after));
+                for (name, value) in &limited.fields {
+                    headers.insert(*name, value.clone());
+                }
+            }
+            Self::ConcurrencyReached | Self::Draining | Self::KeysUnavailable { .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The challenge of a 401 (RFC 6750 section 3): without a token no error code, with a bad one `invalid_token`.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenMissing => Some("Bearer"),
+            Self::Token(_) | Self::TokenBinding => Some("Bearer error=\"invalid_token\""),
+            Self::CertificateRequired { .. } | Self::CertificateWithdrawn => Some("Mutual"),
+            Self::Denied(_) => Some("Bearer error=\"insufficient_scope\""),
+            _ => None,
+        }
+    }
+
+    /// True when the connection must not be used again: framing is in doubt, or its authority has ended.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Authority(_)
+                | Self::BodyTooLarge(_)
+                | Self::BodyTooSlow
+                | Self::CertificateWithdrawn
+                | Self::Draining
+                | Self::MethodUnsupported
+                | Self::Path(_)
+                | Self::UriTooLong
+        )
+    }
+
+    /// True when an HTTP/2 connection must end too, not only the stream.
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        matches!(self, Self::CertificateWithdrawn | Self::Draining)
+    }
+}

@@ -1,0 +1,142 @@
+//! The answer as the client gets it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::{Response, StatusCode, Version};
+use hyper::body::Body as _;
+
+use crate::body::{Lease, ResponseBody, Streamed};
+use crate::forward::{X_REQUEST_ID, id_value};
+use crate::normalize::Canonical;
+use crate::normalize::fields::remove_hop_by_hop;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::upstream::Answer;
+
+/// What a request came to, before it becomes a response.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The upstream answered.
+    Answered {
+        /// Its answer.
+        answer: Box<Answer>,
+        /// From the request to the end of the answer.
+        whole: Option<Duration>,
+        /// Add security fields.
+        security_fields: bool,
+        /// The route's place in flight.
+        slot: Option<limit::Slot>,
+    },
+    /// The route itself answers.
+    Own(StatusCode, Bytes),
+    /// A plain listener sends the client to TLS.
+    Redirect(HeaderValue),
+}
+
+/// The response of a pipeline that came to an end.
+pub(crate) fn respond(outcome: Outcome, record: Record) -> Response<ResponseBody> {
+    match outcome {
+        Outcome::Answered { answer, whole, security_fields, slot } => {
+            streamed(*answer, whole, security_fields, slot, record)
+        }
+        Outcome::Own(status, text) => {
+            let mut response = Response::new(text);
+            *response.status_mut() = status;
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            own(response, record)
+        }
+        Outcome::Redirect(location) => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(LOCATION, location);
+            own(response, record)
+        }
+    }
+}
+
+/// The response of a refusal: the envelope, and the end of a connection that must not be used again.
+pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<ResponseBody> {
+    let (_, code, fault) = refusal.row();
+    tracing::debug!(code, ?fault, cause = %refusal, trace_id = %record.trace.trace, "refused");
+    record.code = Some(code);
+    let mut response = refusal.response(&record.trace.trace).map(Bytes::from);
+    if refusal.closes() && record.connection.is_http2() {
+        response.headers_mut().remove(CONNECTION);
+        if refusal.ends_connection() {
+            record.connection.finish();
+        }
+    }
+    own(response, record)
+}
+
+/// `https://host[:port]/path?query` of the same request.
+pub(crate) fn to_tls(canonical: &Canonical, port: u16) -> Result<HeaderValue, Refusal> {
+    let (name, target) = (&canonical.host.name, &canonical.target);
+    let location = if port == 443 {
+        format!("https://{name}{target}")
+    } else {
+        format!("https://{name}:{port}{target}")
+    };
+    HeaderValue::try_from(location).map_err(|_| Refusal::Rewrite)
+}
+
+fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+    record.status = response.status().as_u16();
+    let (mut head, text) = response.into_parts();
+    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    // Complete even if hyper never asks for the body: it answers HEAD, or there is none.
+    record.complete = text.is_empty() || record.method == http::Method::HEAD;
+    let text = (!text.is_empty()).then_some(text);
+    Response::from_parts(head, ResponseBody::Own { text, record: Box::new(record) })
+}
+
+fn streamed(
+    answer: Answer,
+    whole: Option<Duration>,
+    security_fields: bool,
+    slot: Option<limit::Slot>,
+    mut record: Record,
+) -> Response<ResponseBody> {
+    let Answer { response, permit, connection } = answer;
+    let (mut head, body) = response.into_parts();
+    record.status = head.status.as_u16();
+    let length = head.headers.remove(CONTENT_LENGTH);
+    remove_hop_by_hop(&mut head.headers);
+    // A length counts only where hyper framed by it (or there is no body to frame, as for HEAD).
+    if let Some(length) = length
+        && (body.is_end_stream() || body.size_hint().exact().is_some())
+    {
+        head.headers.insert(CONTENT_LENGTH, length);
+    }
+    head.version = Version::HTTP_11;
+    if security_fields {
+        set_security_fields(&mut head.headers, record.connection.handshake().is_some());
+    }
+    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    let lease = Lease::new(permit, record.now, whole.map(|whole| record.began + whole));
+    Response::from_parts(
+        head,
+        ResponseBody::Streamed(Box::new(Streamed::new(body, connection, lease, record, slot))),
+    )
+}
+
+fn set_security_fields(headers: &mut HeaderMap, is_tls: bool) {
+    for (name, value) in SECURITY_FIELDS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if is_tls {
+        headers.entry(HSTS.0).or_insert(HeaderValue::from_static(HSTS.1));
+    }
+}
+
+/// Set where the upstream did not; RFC 6797, and the Fetch and Referrer Policy standards.
+const SECURITY_FIELDS: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    (HeaderName::from_static("x-frame-options"), "DENY"),
+    (HeaderName::from_static("referrer-policy"), "strict-origin-when-cross-origin"),
+];
+const HSTS: (HeaderName, &str) = (HeaderName::from_static("strict-transport-security"), "max-age=31536000");

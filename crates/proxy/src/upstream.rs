@@ -1,0 +1,104 @@
+//! Upstreams: where permitted requests go.
+//!
+//! Each core has a pool of its own. A pool's key includes every piece of identity (address, server name, trust,
+//! client certificate, protocol), so that two routes never share a connection that proves another identity.
+
+mod connect;
+mod pool;
+mod send;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use telemetry::UpstreamSeries;
+use tls::ClientTls;
+
+pub use pool::{PoolKey, Pools};
+pub use send::{Answer, Returning, send};
+
+/// A named upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The name from the configuration.
+    pub name: Arc<str>,
+    /// Taken in turn; never empty.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS to the endpoints, or plain HTTP.
+    pub tls: Option<Arc<ClientTls>>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// How long a connection may wait unused.
+    pub idle: Duration,
+    /// How many unused connections each core keeps per endpoint.
+    pub idle_per_core: usize,
+    /// Its metrics.
+    pub series: Arc<UpstreamSeries>,
+    turn: AtomicUsize,
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// A DNS name or an address, IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The pool that connections to it are kept in.
+    pub pool: PoolKey,
+}
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// TCP and TLS.
+    pub connect: Duration,
+    /// From the request to the head of the response.
+    pub response: Duration,
+    /// From the request to the end of the response; none for streams.
+    pub whole: Option<Duration>,
+}
+
+/// What an [`Upstream`] is made of.
+#[derive(Debug)]
+pub struct UpstreamParts {
+    /// The name from the configuration.
+    pub name: Arc<str>,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS to the endpoints, or plain HTTP.
+    pub tls: Option<Arc<ClientTls>>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// How long a connection may wait unused.
+    pub idle: Duration,
+    /// How many unused connections each core keeps per endpoint.
+    pub idle_per_core: usize,
+    /// Its metrics.
+    pub series: Arc<UpstreamSeries>,
+}
+
+impl Upstream {
+    /// An upstream of these parts.
+    #[must_use]
+    pub fn new(parts: UpstreamParts) -> Self {
+        let UpstreamParts { name, endpoints, tls, timeouts, idle, idle_per_core, series } = parts;
+        Self { name, endpoints, tls, timeouts, idle, idle_per_core, series, turn: AtomicUsize::new(0) }
+    }
+
+    /// The endpoint whose turn it is; the turn is shared by the cores.
+    fn next(&self) -> Option<&Endpoint> {
+        match self.endpoints.as_slice() {
+            [only] => Some(only),
+            several => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                several.get(turn.checked_rem(several.len())?)
+            }
+        }
+    }
+
+    /// Changes when the material behind new connections changes.
+    fn material(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.generation())
+    }
+}

@@ -1,0 +1,67 @@
+//! New connections to an endpoint.
+
+use std::rc::Rc;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Endpoint, Upstream};
+use crate::body::RequestBody;
+use crate::core::Core;
+use crate::refusal::Refusal;
+
+/// A fresh connection, ready for one request.
+///
+/// # Errors
+/// The endpoint can't be reached, or does not prove who it is, within the connect timeout.
+pub(super) async fn connect(
+    core: &Rc<Core>,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+) -> Result<SendRequest<RequestBody>, Refusal> {
+    let connected = timeout(upstream.timeouts.connect, async {
+        let stream =
+            TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(|e| e.to_string())?;
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        match &upstream.tls {
+            Some(tls) => {
+                handshake(core, tls.connect(stream, core.now()).await.map_err(|e| e.to_string())?).await
+            }
+            None => handshake(core, stream).await,
+        }
+    })
+    .await;
+    let (result, cause) = match connected {
+        Ok(Ok(sender)) => {
+            upstream.series.connected(core.id.index(), "ok");
+            return Ok(sender);
+        }
+        Ok(Err(cause)) => ("refused", cause),
+        Err(_) => ("timeout", "timed out".to_owned()),
+    };
+    upstream.series.connected(core.id.index(), result);
+    tracing::warn!(upstream = %upstream.name, endpoint = %endpoint.host, port = endpoint.port, cause, "can't connect");
+    Err(Refusal::UpstreamConnect(upstream.name.to_string()))
+}
+
+async fn handshake<IO>(core: &Rc<Core>, io: IO) -> Result<SendRequest<RequestBody>, String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MAX_RESPONSE_FIELDS)
+        .max_header_size(MAX_RESPONSE_HEAD)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|e| e.to_string())?;
+    // How a connection ends is told by the request on it; without one it concerns nobody.
+    core.tasks.spawn_local(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+/// An upstream is trusted less than the operator: its heads are bounded too.
+const MAX_RESPONSE_FIELDS: usize = 200;
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;

@@ -1,0 +1,151 @@
+//! One permitted request to one upstream, and the head of its answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use policy::Permit;
+use tokio::time::timeout;
+
+use super::connect::connect;
+use super::{PoolKey, Upstream};
+use crate::body::{Progress, RequestBody};
+use crate::core::Core;
+use crate::refusal::Refusal;
+
+/// An answer whose body is still to come, with all that must live as long as it does.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and body.
+    pub response: Response<Incoming>,
+    /// The permit under which it streams.
+    pub permit: Permit,
+    /// The connection, to be kept when the body has ended well.
+    pub connection: Returning,
+}
+
+/// A connection that goes back to its pool when its response has ended.
+#[derive(Debug)]
+pub struct Returning {
+    sender: SendRequest<RequestBody>,
+    upstream: Arc<Upstream>,
+    pool: PoolKey,
+    material: u64,
+}
+
+impl Returning {
+    /// Keeps the connection for the next request.
+    pub fn keep(self, core: &Core) {
+        let Self { sender, upstream, pool, material } = self;
+        core.pools.borrow_mut().put(pool, material, sender, upstream.idle, upstream.idle_per_core);
+    }
+}
+
+/// Forwards a request. Only with a permit: forwarding without authorisation does not compile.
+///
+/// Retries once, on a fresh connection, when a reused one died before a byte was answered, and only if nothing was
+/// sent or the method is safe (RFC 9110 section 9.2.1) and the request has no body.
+///
+/// # Errors
+/// No connection, no answer in time, or an answer that is no HTTP.
+pub async fn send(
+    permit: Permit,
+    core: &Rc<Core>,
+    upstream: &Arc<Upstream>,
+    request: Request<RequestBody>,
+) -> Result<Answer, Refusal> {
+    let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
+    let endpoint = upstream.next().ok_or_else(protocol)?;
+    let material = upstream.material();
+    let progress = request.body().progress();
+    let reused = core.pools.borrow_mut().take(endpoint.pool, material);
+    let (mut sender, spare) = match reused {
+        Some(sender) => (sender, spare(&request)),
+        None => (connect(core, upstream, endpoint).await?, None),
+    };
+    let first = attempt(&mut sender, request, upstream, progress.as_deref()).await;
+    let again = match (first, spare) {
+        (Err(Failure::Unsent(request)), _) => Again::With(*request),
+        (Err(Failure::Died), Some(request)) => Again::With(request),
+        (outcome, _) => Again::Not(outcome),
+    };
+    let outcome = match again {
+        Again::Not(outcome) => outcome,
+        Again::With(request) => {
+            upstream.series.requested(core.id.index(), "retried");
+            sender = connect(core, upstream, endpoint).await?;
+            attempt(&mut sender, request, upstream, progress.as_deref()).await
+        }
+    };
+    let (result, refusal) = match outcome {
+        Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+            upstream.series.requested(core.id.index(), "ok");
+            let connection = Returning { sender, upstream: upstream.clone(), pool: endpoint.pool, material };
+            return Ok(Answer { response, permit, connection });
+        }
+        Err(Failure::Late) => ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string())),
+        Ok(_) | Err(Failure::Died | Failure::Unsent(_)) => match progress.and_then(|p| p.failure()) {
+            Some(refusal) => ("client", refusal),
+            None => ("protocol", protocol()),
+        },
+    };
+    upstream.series.requested(core.id.index(), result);
+    Err(refusal)
+}
+
+enum Again {
+    Not(Result<Response<Incoming>, Failure>),
+    With(Request<RequestBody>),
+}
+
+enum Failure {
+    /// The connection ended without an answer.
+    Died,
+    /// No answer in time.
+    Late,
+    /// The connection ended before a byte of this request was sent.
+    Unsent(Box<Request<RequestBody>>),
+}
+
+/// Sends once. The clock for the answer stands still while the request's body is still on its way: a slow body has
+/// a bound of its own.
+async fn attempt(
+    sender: &mut SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+    upstream: &Upstream,
+    progress: Option<&Progress>,
+) -> Result<Response<Incoming>, Failure> {
+    let answer = sender.try_send_request(request);
+    tokio::pin!(answer);
+    loop {
+        match timeout(upstream.timeouts.response, answer.as_mut()).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(mut error)) => {
+                return Err(match error.take_message() {
+                    Some(request) => Failure::Unsent(Box::new(request)),
+                    None => {
+                        tracing::debug!(upstream = %upstream.name, cause = %error.error(), "no answer");
+                        Failure::Died
+                    }
+                });
+            }
+            Err(_) if progress.is_some_and(Progress::moved) => {}
+            Err(_) => return Err(Failure::Late),
+        }
+    }
+}
+
+/// A second copy of a request that may be sent twice.
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !is_safe || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
