@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Tries every target for as many seconds as the first argument says (60), from the seeds of fuzz/seeds.
+# run.sh SECONDS [TARGET…]. A finding ends the run and leaves its input in fuzz/artifacts.
+set -euo pipefail
+cd "$(dirname "$0")"
+seconds=${1:-60}
+shift || true
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || targets=(canonicalise authority jwt jwks spiffe_id peer_certificate configuration)
+
+./unfold.py
+# libFuzzer's flags need a nightly compiler or this; what is tried forbids `unsafe`, so no sanitizer is wanted.
+export RUSTC_BOOTSTRAP=1
+fuzz=../target/tools/bin/cargo-fuzz
+for target in "${targets[@]}"; do
+  "$fuzz" build --fuzz-dir . --sanitizer none "$target"
+done
+for target in "${targets[@]}"; do
+  echo "== $target, $seconds s"
+  "$fuzz" run --fuzz-dir . --sanitizer none "$target" -- \
+    -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=8192 -print_final_stats=1 2>&1 |
+    grep -vE '^(INFO|#[0-9]+\s+(NEW|REDUCE|RELOAD|pulse|INITED))' | tail -n 25
+done
+echo "no finding in ${#targets[@]} targets, $seconds s each"
