@@ -1,1 +1,5 @@
 //! The gateway: command line, configuration, wiring, shutdown.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests"))]
+
+pub mod config;

@@ -1,0 +1,205 @@
+//! Certificates, trust entries and token issuers: what names files, and what must go together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::SpiffeId;
+use identity::jwt::{ClaimKind, ClaimMapping};
+
+use super::listener::time;
+use super::{Check, flat, items};
+use crate::config::finding::{Finding, quoted};
+use crate::config::model::{CertificateFiles, Jwks, Jwt, Name, NameForm, ServerTrust, Trust, WhenStale};
+use crate::config::problem::{Span, Spanned};
+use crate::config::raw::identity as raw;
+use crate::config::reader::{Entries, Field};
+use crate::config::values::Word;
+use crate::config::values::field::{FilePath, IssuerTrust};
+use crate::config::values::network::FetchUrl;
+
+impl Check<'_> {
+    pub(super) fn certificate(
+        &mut self,
+        _: Spanned<&Name>,
+        raw: raw::Certificate,
+    ) -> Option<CertificateFiles> {
+        let raw::Certificate::Files(files) = raw;
+        let files = files.value?;
+        let certificate = self.reference(files.certificate);
+        let key = self.reference(files.key);
+        Some(CertificateFiles { certificate: certificate?, key: key? })
+    }
+
+    pub(super) fn trust_entry(&mut self, _: Spanned<&Name>, raw: raw::Trust) -> Option<Trust> {
+        let names = self.name_form(&raw.names, raw.trust_domain);
+        let when_stale = flat(raw.revocation).and_then(|revocation| revocation.when_stale.value);
+        let files = raw.files.value?;
+        let ca = self.reference(files.ca);
+        let crl =
+            items(flat(files.crl)).into_iter().map(|path| self.file(&path.value.0, path.span)).collect();
+        Some(Trust { ca: ca?, crl, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
+    }
+
+    pub(super) fn issuers(&mut self, identity: Option<Field<raw::Identity>>) -> BTreeMap<Name, Jwt> {
+        let section: Option<Field<Entries<Name, raw::Jwt>>> = flat(identity).map(|identity| identity.jwt);
+        let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
+        self.entries(section, |check, name, raw| {
+            if let Some(other) = check.trust.span(name.value) {
+                let finding = Finding::error(name.span, format!("`{}` is a trust entry too", name.value));
+                check.error(
+                    finding
+                        .expecting("different names, since routes ask for either by name")
+                        .related(other, "that is at"),
+                );
+            }
+            let span = raw.issuer.span;
+            let jwt = check.issuer(raw, name.value)?;
+            if let Some(first) = seen.insert(Arc::clone(&jwt.issuer), span) {
+                let finding = Finding::error(
+                    span,
+                    "another entry has the same issuer, and a token names only the issuer",
+                );
+                check.error(finding.related(first, "it stands at"));
+            }
+            Some(jwt)
+        })
+    }
+
+    fn issuer(&mut self, raw: raw::Jwt, entry: &Name) -> Option<Jwt> {
+        let issuer = self.text(raw.issuer, "the `iss` claim of the tokens");
+        let audience = self.names(raw.audience, "audience");
+        let algorithms = self.names(raw.algorithms, "algorithm");
+        let jwks = raw.jwks.value.and_then(|jwks| self.jwks(jwks, issuer.as_ref()));
+        let refresh_span = raw.refresh.as_ref().map_or(raw.jwks.span, |field| field.span);
+        let refresh = time(raw.refresh, Duration::from_secs(600));
+        let max_stale = time(raw.max_stale, Duration::from_secs(24 * 3600));
+        if refresh > max_stale {
+            self.error(
+                Finding::error(refresh_span, "keys would be too old before they are fetched again")
+                    .expecting("`refresh` not longer than `max_stale`"),
+            );
+        }
+        if refresh < FASTEST_REFRESH {
+            self.error(
+                Finding::error(refresh_span, "keys are fetched too often")
+                    .expecting("`refresh` of 10s or more"),
+            );
+        }
+        let claims = self.claims(raw.claims);
+        let types = raw.types.map(|types| self.names(types, "type")).map(texts);
+        let trust = match flat(raw.trust.clone()) {
+            Some(IssuerTrust::File(path)) => {
+                let span = raw.trust.map(|field| field.span).unwrap_or_default();
+                ServerTrust::File(self.file(&path, span))
+            }
+            Some(IssuerTrust::System) | None => ServerTrust::System,
+        };
+        Some(Jwt {
+            name: entry.clone(),
+            issuer: issuer?.value,
+            audience: texts(audience),
+            jwks: jwks?,
+            algorithms: algorithms.into_iter().map(|algorithm| algorithm.value.0).collect(),
+            skew: flat(raw.skew).map_or(Duration::from_secs(60), |skew| skew.0),
+            refresh,
+            max_stale,
+            types: types.unwrap_or_else(|| vec!["JWT".to_owned(), "at+jwt".to_owned()]),
+            claims,
+            roles: flat(raw.roles),
+            scopes: flat(raw.scopes),
+            trust,
+        })
+    }
+
+    fn jwks(&mut self, jwks: raw::Jwks, issuer: Option<&Spanned<Arc<str>>>) -> Option<Jwks> {
+        match jwks {
+            raw::Jwks::Url(url) => url.value.map(Jwks::Url),
+            raw::Jwks::File(path) => self.reference(path).map(Jwks::File),
+            raw::Jwks::Discover => {
+                let issuer = issuer?;
+                match FetchUrl::parse(&issuer.value) {
+                    Ok(url) => Some(Jwks::Discover(url)),
+                    Err(_) => {
+                        let finding = Finding::error(
+                            issuer.span,
+                            format!("keys cannot be discovered at {}", quoted(&issuer.value)),
+                        );
+                        self.error(
+                            finding.expecting("an issuer that is an `https` URL, or `jwks: { url: … }`"),
+                        );
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn claims(&mut self, claims: Option<Field<Entries<Name, raw::Claim>>>) -> Vec<ClaimMapping> {
+        let mut mappings = Vec::new();
+        for (name, claim) in flat(claims).map(|claims| claims.0).unwrap_or_default() {
+            let (Some(name), Some(claim)) = (name.value, claim.value) else { continue };
+            let Some(kind) = claim.kind.value else { continue };
+            let kind = match kind {
+                raw::ClaimType::String => ClaimKind::String,
+                raw::ClaimType::Bool => ClaimKind::Bool,
+                raw::ClaimType::Long => ClaimKind::Long,
+                raw::ClaimType::Strings => ClaimKind::Strings,
+            };
+            let from = flat(claim.from).unwrap_or_else(|| name.to_string());
+            mappings.push(ClaimMapping { name: name.to_string(), from, kind });
+        }
+        mappings
+    }
+
+    fn name_form(&mut self, names: &Field<raw::NameForm>, domain: Option<Field<String>>) -> Option<NameForm> {
+        let form = names.value?;
+        match (form, domain) {
+            (raw::NameForm::Spiffe, Some(domain)) => {
+                let text = domain.value?;
+                match SpiffeId::check_trust_domain(&text) {
+                    Ok(()) => Some(NameForm::Spiffe { trust_domain: Arc::from(text) }),
+                    Err(error) => {
+                        let finding = Finding::error(
+                            domain.span,
+                            format!("{} is no trust domain: {error}", quoted(&text)),
+                        );
+                        self.error(finding.expecting("a SPIFFE trust domain such as `example.org`"));
+                        None
+                    }
+                }
+            }
+            (raw::NameForm::Spiffe, None) => {
+                let finding = Finding::error(names.span, "whose SPIFFE ids count is not said");
+                self.error(finding.expecting("`trust_domain` beside `names: spiffe`"));
+                None
+            }
+            (raw::NameForm::Dns | raw::NameForm::Subject, Some(domain)) => {
+                self.error(Finding::error(domain.span, "a trust domain counts with `names: spiffe` only"));
+                None
+            }
+            (raw::NameForm::Dns, None) => Some(NameForm::Dns),
+            (raw::NameForm::Subject, None) => Some(NameForm::Subject),
+        }
+    }
+
+    fn reference(&self, field: Field<FilePath>) -> Option<crate::config::model::FileReference> {
+        field.value.map(|path| self.file(&path.0, field.span))
+    }
+
+    fn text(&mut self, field: Field<String>, expected: &str) -> Option<Spanned<Arc<str>>> {
+        let text = field.value?;
+        if text.is_empty() {
+            self.error(Finding::error(field.span, "an empty text").expecting(expected));
+            return None;
+        }
+        Some(Spanned { value: Arc::from(text), span: field.span })
+    }
+}
+
+fn texts(list: Vec<Spanned<String>>) -> Vec<String> {
+    list.into_iter().map(|text| text.value).collect()
+}
+
+/// Faster, and the gateway is a load on the identity provider.
+const FASTEST_REFRESH: Duration = Duration::from_secs(10);

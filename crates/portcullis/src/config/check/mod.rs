@@ -1,0 +1,153 @@
+//! From the file as it is written to [`Config`]: names, ties, and what one value demands of another.
+//!
+//! Every check reports and goes on. INVARIANT: an entry that is left out of the result has a finding, so that a
+//! configuration without errors is complete.
+
+mod listener;
+mod material;
+mod names;
+mod operation;
+mod route;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use self::names::Section;
+use super::finding::Finding;
+use super::model::{Config, FileReference, Name};
+use super::problem::{Severity, Span, Spanned};
+use super::raw::File;
+use super::reader::{Entries, Field};
+
+/// The checked configuration, whose files lie in `directory`; without it there is at least one error among the findings.
+pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
+    let mut check = Check::new(&file, directory, findings);
+    if let Some(version) = file.version.value.filter(|version| *version != 1) {
+        check.error(
+            Finding::error(file.version.span, format!("version {version} is unknown")).expecting("version 1"),
+        );
+    }
+    let certificates = check.entries(file.certificates, Check::certificate);
+    let trust = check.entries(file.trust, Check::trust_entry);
+    let jwt = check.issuers(file.identity);
+    let limits = check.entries(file.limits, |check, _, limit| check.limit(limit, &jwt));
+    let listeners = check
+        .entries(Some(file.listeners), |check, name, listener| check.listener(name.value, listener, &limits));
+    check.binds(&listeners, file.admin.as_ref());
+    let upstreams = check.entries(file.upstreams, |check, _, upstream| check.upstream(upstream, &trust));
+    let routes = check.routes(file.routes, &listeners, &jwt);
+    let policies = check.policies(file.policies, !routes.is_empty());
+    let (access_log, log_level, log_format) = check.telemetry(file.telemetry);
+    let admin = check.admin(file.admin);
+    let shutdown_deadline = check.shutdown(file.shutdown);
+    check.unused();
+    let cores = flat(file.cores).and_then(|cores| NonZeroUsize::try_from(cores.0).ok());
+    Some(Config {
+        cores,
+        listeners,
+        certificates,
+        trust,
+        jwt,
+        upstreams,
+        routes,
+        limits,
+        policies,
+        access_log,
+        log_level,
+        log_format,
+        admin,
+        shutdown_deadline,
+    })
+}
+
+/// What the checks of all sections share.
+struct Check<'a> {
+    directory: &'a Path,
+    findings: &'a mut Vec<Finding>,
+    listeners: Section,
+    certificates: Section,
+    trust: Section,
+    jwt: Section,
+    upstreams: Section,
+    limits: Section,
+}
+
+impl<'a> Check<'a> {
+    fn new(file: &File, directory: &'a Path, findings: &'a mut Vec<Finding>) -> Self {
+        let jwt = file.identity.as_ref().and_then(|field| field.value.as_ref()).map(|identity| &identity.jwt);
+        Self {
+            directory,
+            findings,
+            listeners: Section::new("listener", Some(&file.listeners)),
+            certificates: Section::new("certificate", file.certificates.as_ref()),
+            trust: Section::new("trust entry", file.trust.as_ref()),
+            jwt: Section::new("token issuer", jwt),
+            upstreams: Section::new("upstream", file.upstreams.as_ref()),
+            limits: Section::new("limit", file.limits.as_ref()),
+        }
+    }
+
+    fn error(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Checks every entry of a section on its own.
+    fn entries<T, U>(
+        &mut self,
+        section: Option<Field<Entries<Name, T>>>,
+        mut check: impl FnMut(&mut Self, Spanned<&Name>, T) -> Option<U>,
+    ) -> BTreeMap<Name, U> {
+        let mut checked = BTreeMap::new();
+        for (key, entry) in flat(section).map(|entries| entries.0).unwrap_or_default() {
+            if let (Some(name), Some(entry)) = (key.value, entry.value)
+                && let Some(entry) = check(self, Spanned { value: &name, span: key.span }, entry)
+            {
+                checked.insert(name, entry);
+            }
+        }
+        checked
+    }
+
+    fn file(&self, path: &Path, span: Span) -> FileReference {
+        FileReference { path: self.path(path), span }
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    /// Where a name is wrong, the entry that was meant is not unused: this waits until there are no errors.
+    fn unused(&mut self) {
+        if self.findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return;
+        }
+        for section in [&self.certificates, &self.trust, &self.jwt, &self.upstreams, &self.limits] {
+            self.findings.extend(section.unused());
+        }
+        let idle = self.listeners.unused();
+        self.findings.extend(
+            idle.map(|finding| Finding { message: "this listener has no routes".to_owned(), ..finding }),
+        );
+    }
+
+    /// A list that must name something.
+    fn names<T>(&mut self, field: Field<Vec<Field<T>>>, what: &str) -> Vec<Spanned<T>> {
+        if field.value.as_ref().is_some_and(Vec::is_empty) {
+            self.error(Finding::error(field.span, "an empty list").expecting(format!("at least one {what}")));
+        }
+        items(field.value)
+    }
+}
+
+/// The value of a field that may be left out.
+fn flat<T>(field: Option<Field<T>>) -> Option<T> {
+    field.and_then(|field| field.value)
+}
+
+/// The items of a list that could be read.
+fn items<T>(list: Option<Vec<Field<T>>>) -> Vec<Spanned<T>> {
+    let fields = list.unwrap_or_default().into_iter();
+    fields.filter_map(|field| Some(Spanned { value: field.value?, span: field.span })).collect()
+}

@@ -1,0 +1,115 @@
+//! Upstreams: one scheme each, and a verified peer wherever there is TLS.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::listener::{count, time};
+use super::{Check, flat};
+use crate::config::finding::Finding;
+use crate::config::model::{Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamTls};
+use crate::config::problem::{Span, Spanned};
+use crate::config::raw::upstream as raw;
+use crate::config::reader::Field;
+
+impl Check<'_> {
+    pub(super) fn upstream(&mut self, raw: raw::Upstream, trust: &BTreeMap<Name, Trust>) -> Option<Upstream> {
+        let endpoints = self.names(raw.endpoints, "endpoint");
+        let tls_span = raw.tls.as_ref().map(|tls| tls.span);
+        let scheme = self.scheme(&endpoints, tls_span);
+        let tls = match raw.tls {
+            Some(tls) => Some(self.upstream_tls(tls.value?, tls.span, trust)?),
+            None => (scheme? == Scheme::Https).then(UpstreamTls::default),
+        };
+        let (connect, response, request) = match flat(raw.timeouts) {
+            Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.request),
+            None => (None, None, None),
+        };
+        let (idle, per_core) = flat(raw.pool).map_or((None, None), |pool| (pool.idle, pool.per_core));
+        Some(Upstream {
+            endpoints: endpoints.into_iter().map(|endpoint| endpoint.value).collect(),
+            tls,
+            connect: time(connect, Duration::from_secs(5)),
+            response: time(response, Duration::from_secs(30)),
+            request: flat(request).map(|request| request.0),
+            pool_idle: time(idle, Duration::from_secs(60)),
+            pool_per_core: count(per_core, const { NonZeroU32::new(256).unwrap() }),
+        })
+    }
+
+    fn scheme(&mut self, endpoints: &[Spanned<Endpoint>], tls: Option<Span>) -> Option<Scheme> {
+        let (first, rest) = endpoints.split_first()?;
+        let scheme = first.value.scheme;
+        for other in rest.iter().filter(|other| other.value.scheme != scheme) {
+            let finding = Finding::error(other.span, "plain and TLS endpoints in one upstream");
+            self.error(finding.expecting("the same scheme for all").related(first.span, "the first is at"));
+        }
+        if let (Scheme::Http, Some(span)) = (scheme, tls) {
+            let finding = Finding::error(span, "TLS for an endpoint that is plain `http`");
+            self.error(
+                finding.expecting("`https` endpoints, or no `tls`").related(first.span, "the endpoint is at"),
+            );
+        }
+        Some(scheme)
+    }
+
+    fn upstream_tls(
+        &mut self,
+        raw: raw::UpstreamTls,
+        span: Span,
+        trust: &BTreeMap<Name, Trust>,
+    ) -> Option<UpstreamTls> {
+        let present = match raw.present {
+            Some(Field { value: Some(name), span }) => self.certificates.resolve(name, span, self.findings),
+            _ => None,
+        };
+        let expect = flat(raw.expect);
+        let names = match raw.trust {
+            Some(Field { value: Some(raw::UpstreamTrust::Entries(list)), span }) => {
+                Some(self.upstream_trust(Field { value: Some(list), span }, expect.as_ref(), trust))
+            }
+            _ => {
+                if let Some(ExpectedPeer::Spiffe(_)) = expect {
+                    let finding = Finding::error(span, "public authorities vouch for no SPIFFE id");
+                    self.error(finding.expecting("`trust` with a trust entry of that trust domain"));
+                }
+                None
+            }
+        };
+        let sni = flat(raw.sni).and_then(|sni| (!sni.wildcard).then(|| sni.text.to_string()));
+        Some(UpstreamTls { present, trust: names, expect, sni })
+    }
+
+    /// The name form of the trust entry and the expected peer must fit, or no upstream could ever be accepted.
+    fn upstream_trust(
+        &mut self,
+        field: Field<Vec<Field<Name>>>,
+        expect: Option<&ExpectedPeer>,
+        trust: &BTreeMap<Name, Trust>,
+    ) -> Vec<Name> {
+        let mut names = Vec::new();
+        for Spanned { value, span } in self.names(field, "trust entry") {
+            let Some(name) = self.trust.resolve(value, span, self.findings) else { continue };
+            let problem = match (trust.get(&name).map(|entry| &entry.names), expect) {
+                (Some(NameForm::Spiffe { trust_domain }), Some(ExpectedPeer::Spiffe(id)))
+                    if id.trust_domain() != &**trust_domain =>
+                {
+                    Some(format!("`expect` is in another trust domain than `{trust_domain}`"))
+                }
+                (Some(NameForm::Spiffe { .. }), None | Some(ExpectedPeer::Dns(_))) => {
+                    Some(format!("`{name}` carries SPIFFE ids; `expect` must say which one the upstream has"))
+                }
+                (Some(NameForm::Dns), Some(ExpectedPeer::Spiffe(_))) => {
+                    Some(format!("`{name}` carries DNS names, `expect` is a SPIFFE id"))
+                }
+                (Some(NameForm::Subject), _) => {
+                    Some(format!("`{name}` carries subjects, and those name no server"))
+                }
+                _ => None,
+            };
+            self.findings.extend(problem.map(|problem| Finding::error(span, problem)));
+            names.push(name);
+        }
+        names
+    }
+}

@@ -1,0 +1,161 @@
+//! Routes as they are written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::reader::{Entries, Field};
+use crate::config::values::field::{FieldTemplate, FinalStatus, RouteMethod, SetField};
+use crate::config::values::pattern::{Name, PathPrefix, RouteHost, RoutePath};
+use crate::config::values::quantity::Count;
+
+/// Which request goes where, and what it needs for that.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Route {
+    /// What policies, logs and metrics call it.
+    pub(in crate::config) name: Field<Name>,
+    /// Names of listeners.
+    pub(in crate::config) on: Field<Vec<Field<Name>>>,
+    /// Exact host or `*.wildcard`. Default: any.
+    pub(in crate::config) host: Option<Field<RouteHost>>,
+    /// Exact path, or `/prefix/**`. Default: `/**`.
+    pub(in crate::config) path: Option<Field<RoutePath>>,
+    /// Methods. Default: all.
+    pub(in crate::config) methods: Option<Field<Vec<Field<RouteMethod>>>>,
+    /// Which proofs a caller must bring: `none`, or `any` or `all` of a list of `identity.jwt` and `trust` entries.
+    pub(in crate::config) authenticate: Field<Authenticate>,
+    /// Names of `limits`.
+    pub(in crate::config) limits: Option<Field<Vec<Field<Name>>>>,
+    /// Requests in flight at the same time. Default: no cap.
+    pub(in crate::config) concurrency: Option<Field<Count>>,
+    /// Where permitted requests go: a name of `upstreams`. One of `upstream` and `respond`.
+    pub(in crate::config) upstream: Option<Field<Name>>,
+    /// What permitted requests are answered with.
+    pub(in crate::config) respond: Option<Field<Respond>>,
+    /// How the path changes on the way to the upstream.
+    pub(in crate::config) rewrite: Option<Field<Rewrite>>,
+    /// Labels that policies may read.
+    pub(in crate::config) labels: Option<Field<Entries<Name, String>>>,
+    /// What unusual paths mean here.
+    pub(in crate::config) paths: Option<Field<Paths>>,
+    /// Header fields.
+    pub(in crate::config) headers: Option<Field<Headers>>,
+    /// The caller's `Authorization` field: `strip` (default) it, or `forward` it to the upstream.
+    pub(in crate::config) credentials: Option<Field<Credentials>>,
+}
+
+/// Which proofs a caller must bring.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Authenticate {
+    /// None; the caller is anonymous and still needs a permit.
+    None,
+    /// At least one of these.
+    Any(Field<Vec<Field<Name>>>),
+    /// Each of these.
+    All(Field<Vec<Field<Name>>>),
+}
+
+/// An answer of the gateway's own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Respond {
+    /// The status.
+    pub(in crate::config) status: Field<FinalStatus>,
+    /// The body, as `text/plain`. Default: empty.
+    pub(in crate::config) body: Option<Field<String>>,
+}
+
+/// How a path changes on the way to the upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Rewrite {
+    /// Takes this prefix away.
+    StripPrefix(Field<PathPrefix>),
+    /// Puts another prefix in its place.
+    ReplacePrefix(Field<ReplacePrefix>),
+}
+
+/// One prefix for another.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ReplacePrefix {
+    /// The prefix of the route's path.
+    pub(in crate::config) from: Field<PathPrefix>,
+    /// What stands in its place.
+    pub(in crate::config) to: Field<PathPrefix>,
+}
+
+/// What unusual paths mean on a route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Paths {
+    /// `//`: `merge` (default) or `refuse`.
+    pub(in crate::config) double_slash: Option<Field<DoubleSlash>>,
+    /// Plain `.` and `..` segments: `resolve` (default) or `refuse`.
+    pub(in crate::config) dot_segments: Option<Field<DotSegments>>,
+    /// `;`: `refuse` (default) or `allow`.
+    pub(in crate::config) semicolon: Option<Field<Tolerated>>,
+    /// `%2F`: `refuse` (default) or `allow`, undecoded.
+    pub(in crate::config) encoded_slash: Option<Field<Tolerated>>,
+}
+
+/// What `//` means.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum DoubleSlash {
+    /// One slash.
+    Merge,
+    /// 400.
+    Refuse,
+}
+
+/// What plain dot segments mean.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum DotSegments {
+    /// They are resolved.
+    Resolve,
+    /// 400.
+    Refuse,
+}
+
+/// Whether something unusual passes.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Tolerated {
+    /// 400.
+    Refuse,
+    /// It passes.
+    Allow,
+}
+
+/// Header fields of a route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Headers {
+    /// Fields set on the request to the upstream. The same names are removed from what callers send, on every route.
+    pub(in crate::config) set: Option<Field<Entries<SetField, FieldTemplate>>>,
+    /// Security fields of responses (HSTS, nosniff, frame, referrer): `default`, or `off`.
+    pub(in crate::config) security: Option<Field<SecurityFields>>,
+}
+
+/// Whether responses get security fields that they lack.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum SecurityFields {
+    /// They do.
+    Default,
+    /// They do not.
+    Off,
+}
+
+/// What becomes of the caller's `Authorization` field.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Credentials {
+    /// It ends at the gateway.
+    Strip,
+    /// The upstream gets it.
+    Forward,
+}

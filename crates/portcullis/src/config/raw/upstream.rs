@@ -1,0 +1,115 @@
+//! Upstreams as they are written.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use crate::config::reader::Field;
+use crate::config::values::field::ExpectedPeer;
+use crate::config::values::network::Endpoint;
+use crate::config::values::pattern::{Name, SniName};
+use crate::config::values::quantity::{Count, Timespan};
+
+/// A server, or several alike.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Upstream {
+    /// Its servers, taken in turn; all plain or all over TLS.
+    pub(in crate::config) endpoints: Field<Vec<Field<Endpoint>>>,
+    /// TLS to it. Default for `https`: system trust, the endpoint's name.
+    pub(in crate::config) tls: Option<Field<UpstreamTls>>,
+    /// How long things may take.
+    pub(in crate::config) timeouts: Option<Field<Timeouts>>,
+    /// Connections that are kept.
+    pub(in crate::config) pool: Option<Field<Pool>>,
+}
+
+/// TLS to an upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct UpstreamTls {
+    /// The certificate that the gateway shows: a name of `certificates`. Default: none.
+    pub(in crate::config) present: Option<Field<Name>>,
+    /// Who vouches for the upstream: `system` (default) or a list of `trust` entries.
+    pub(in crate::config) trust: Option<Field<UpstreamTrust>>,
+    /// Whom the upstream must prove to be: a SPIFFE id or a DNS name. Default: the endpoint's host.
+    pub(in crate::config) expect: Option<Field<ExpectedPeer>>,
+    /// The SNI to send. Default: the endpoint's host.
+    pub(in crate::config) sni: Option<Field<SniName>>,
+}
+
+/// How long an upstream may take.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Timeouts {
+    /// To connect, TLS included. Default: 5s.
+    pub(in crate::config) connect: Option<Field<Timespan>>,
+    /// Until its response begins. Default: 30s.
+    pub(in crate::config) response: Option<Field<Timespan>>,
+    /// For the whole of a request and response. Default: none but the listener's.
+    pub(in crate::config) request: Option<Field<Timespan>>,
+}
+
+/// Connections to an upstream that are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Pool {
+    /// How long one is kept without use. Default: 60s.
+    pub(in crate::config) idle: Option<Field<Timespan>>,
+    /// How many are kept on each core. Default: 256.
+    pub(in crate::config) per_core: Option<Field<Count>>,
+}
+
+/// Who vouches for an upstream.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum UpstreamTrust {
+    /// The machine's trust store.
+    System,
+    /// These entries of `trust`.
+    Entries(Vec<Field<Name>>),
+}
+
+impl<'de> Deserialize<'de> for UpstreamTrust {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TrustVisitor;
+
+        impl<'de> Visitor<'de> for TrustVisitor {
+            type Value = UpstreamTrust;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`system` or a list of names of `trust` entries")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<UpstreamTrust, E> {
+                match text {
+                    "system" => Ok(UpstreamTrust::System),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<UpstreamTrust, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = items.next_element()? {
+                    names.push(name);
+                }
+                Ok(UpstreamTrust::Entries(names))
+            }
+        }
+
+        deserializer.deserialize_any(TrustVisitor)
+    }
+}
+
+impl JsonSchema for UpstreamTrust {
+    fn schema_name() -> Cow<'static, str> {
+        "UpstreamTrust".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<Name>();
+        json_schema!({ "oneOf": [{ "const": "system" }, { "type": "array", "items": name, "minItems": 1 }] })
+    }
+}

@@ -1,0 +1,204 @@
+//! What a person reads when a file is wrong: each test is a bad file and every line of the answer.
+
+use std::path::Path;
+
+use super::*;
+
+fn problems(text: &str) -> String {
+    read("portcullis.yaml", text.to_owned(), Path::new("/etc/portcullis")).1.to_string()
+}
+
+const GOOD: &str = r#"
+version: 1
+listeners:
+  plain: { bind: "127.0.0.1:8080", redirect: https }
+  edge:
+    bind: 127.0.0.1:8443
+    tls:
+      certificates: [edge]
+      client: { mode: optional, trust: [mesh] }
+      hosts: { "admin.example.com": { client: { mode: required, trust: [mesh] } }, "off.example.com": { client: { mode: off } } }
+    limits: { headers: 16KiB, idle: 30s }
+    trusted_proxies: [10.0.0.0/8]
+    rate: [new-connections]
+certificates:
+  edge: { files: { certificate: edge.pem, key: edge.key } }
+trust:
+  mesh: { files: { ca: ca.pem, crl: [crl.pem] }, names: spiffe, trust_domain: example.org, revocation: { when_stale: accept } }
+identity:
+  jwt:
+    staff:
+      issuer: https://id.example.com
+      audience: [gateway]
+      jwks: discover
+      algorithms: [ES256, EdDSA]
+      claims: { department: { from: dept, type: string } }
+upstreams:
+  orders: { endpoints: ["https://orders.internal:8443"], tls: { present: edge, trust: [mesh], expect: "spiffe://example.org/orders" } }
+routes:
+  - name: orders
+    on: [edge]
+    host: api.example.com
+    path: /api/**
+    methods: [GET]
+    authenticate: { any: [staff, mesh] }
+    limits: [per-caller]
+    upstream: orders
+    rewrite: { strip_prefix: /api }
+    headers: { set: { x-client-id: "{principal}", x-department: "{claim.department}" }, security: off }
+  - { name: health, on: [edge], path: /healthz, authenticate: none, respond: { status: 200, body: ok } }
+limits:
+  new-connections: { key: address, rate: 50/s }
+  per-caller: { key: { claim: department }, rate: 50/s, burst: 100 }
+policies: { directory: policies, mode: enforce }
+telemetry: { access_log: { to: off }, log: { level: info, format: pretty } }
+admin: { bind: 127.0.0.1:9901, probes: 127.0.0.1:9902, socket: control.sock }
+shutdown: { deadline: 10s }
+"#;
+
+#[test]
+fn a_good_file_has_no_problem_and_relative_paths_start_at_its_directory() {
+    let (config, problems) = read("portcullis.yaml", GOOD.to_owned(), Path::new("/etc/portcullis"));
+    assert_eq!(problems.to_string(), "");
+    let config = config.unwrap();
+    assert_eq!(config.certificates["edge"].key.path, Path::new("/etc/portcullis/edge.key"));
+    let model::ListenerKind::Tls(tls) = &config.listeners["edge"].kind else { panic!() };
+    assert_eq!(tls.policy.client, model::ClientMode::Optional);
+    assert_eq!(
+        tls.hosts.values().map(|host| host.client).collect::<Vec<_>>(),
+        [model::ClientMode::Required, model::ClientMode::Off]
+    );
+    assert_eq!(config.access_log, model::LogTarget::Off);
+}
+
+/// The good file with a change in it.
+fn changed(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    problems(&GOOD.replacen(from, to, 1))
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    insta::assert_snapshot!(problems(
+        r#"
+version: 2
+lisenters: {}
+listeners:
+  edge:
+    bind: localhost
+    tls: { certificates: [egde], client: { mode: of } }
+    limits: { idle: 5, headers: 1KiB, bodies: 1MiB }
+certificates:
+  edge: { files: { certificate: edge.pem } }
+upstreams:
+  orders: { endpoints: ["tcp://a:1"] }
+routes:
+  - { name: a, on: [edge], path: /a/../b, methods: [get], upstream: ordres }
+limits:
+  per-caller: { key: principle, rate: 50/d }
+"#
+    ));
+}
+
+#[test]
+fn yaml_that_cannot_be_read_is_one_problem_with_its_place() {
+    insta::assert_snapshot!(
+        [
+            problems("version: 1\nlisteners: { edge: [\n"),
+            problems(""),
+            problems("just a word"),
+            problems("version: 1\nversion: 1\nlisteners: {}\n"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn a_key_without_a_value_is_not_read_as_left_out() {
+    insta::assert_snapshot!(
+        [changed("methods: [GET]", "methods:"), changed("on: [edge]\n    host", "on: []\n    host"),]
+            .join("\n")
+    );
+}
+
+#[test]
+fn names_that_nothing_carries_are_reported_with_the_closest_one() {
+    insta::assert_snapshot!(
+        [
+            changed("upstream: orders", "upstream: ordres"),
+            changed("{ any: [staff, mesh] }", "{ any: [stuff, mesh] }"),
+            changed("{claim.department}", "{claim.departement}"),
+            changed("certificates: [edge]", "certificates: [edges]"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn routes_that_match_the_same_requests_are_refused() {
+    let tied = "  - { name: twin, on: [edge], host: API.example.com, path: /api/**, methods: [GET, PUT], authenticate: none, upstream: orders }\nlimits:";
+    insta::assert_snapshot!(changed("limits:\n  new", &format!("{tied}\n  new")));
+    let apart = tied.replace("GET, PUT", "PUT");
+    assert_eq!(changed("limits:\n  new", &format!("{apart}\n  new")), "");
+}
+
+#[test]
+fn what_one_value_demands_of_another_is_checked() {
+    insta::assert_snapshot!(
+        [
+            changed("key: { claim: department }", "key: principal, at: edge"),
+            changed("mode: optional, trust: [mesh]", "mode: optional"),
+            changed("redirect: https }", "redirect: https, tls: { certificates: [edge] } }"),
+            changed("path: /healthz, authenticate", "path: /healthz, upstream: orders, authenticate"),
+            changed("expect: \"spiffe://example.org/orders\"", "sni: a"),
+            changed("strip_prefix: /api", "strip_prefix: /ap"),
+            changed(", trust_domain: example.org", ""),
+            changed("127.0.0.1:9901", "0.0.0.0:8443"),
+            changed("on: [edge], path: /healthz", "on: [plain], path: /healthz"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn algorithms_that_anybody_could_sign_with_are_refused_with_the_reason() {
+    insta::assert_snapshot!(changed("[ES256, EdDSA]", "[HS256, none, ES257]"));
+}
+
+#[test]
+fn fields_that_frame_a_message_cannot_be_set() {
+    insta::assert_snapshot!(
+        [changed("x-client-id:", "transfer-encoding:"), changed("{principal}", "{nobody}"),].join("\n")
+    );
+}
+
+#[test]
+fn what_is_allowed_and_hardly_meant_is_a_warning() {
+    insta::assert_snapshot!(changed("limits:\n  new", "limits:\n  idle: { key: address, rate: 1/s }\n  new"));
+    let open = GOOD.replacen("listeners:\n", "listeners:\n  open: { bind: 0.0.0.0:80 }\n", 1);
+    let route = "routes:\n  - { name: open, on: [open], authenticate: { all: [mesh] }, upstream: orders }\n";
+    insta::assert_snapshot!(
+        [
+            problems(&open),
+            problems(&open.replacen("routes:\n", route, 1)),
+            changed("policies: { directory: policies, mode: enforce }\n", ""),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn secrets_in_the_file_are_not_repeated() {
+    let canary = "canary-0xC0FFEE";
+    for bad in [
+        changed("https://orders.internal:8443", &format!("https://user:{canary}@orders.internal")),
+        changed("key: edge.key", &format!("key: \"-----BEGIN PRIVATE KEY-----\\n{canary}\"")),
+        changed("x-client-id: \"{principal}\"", &format!("authorization: \"Bearer {canary}\"")),
+        changed("key: edge.key", &format!("key: edge.key, password: {canary}")),
+    ] {
+        assert!(!bad.is_empty() && !bad.contains(canary), "{bad}");
+    }
+    let text = GOOD.replacen("key: edge.key", &format!("key: edge.key, password: {canary}"), 1);
+    let fancy = read("portcullis.yaml", text, Path::new("/")).1.fancy();
+    assert!(fancy.contains("password") && !fancy.contains(canary), "{fancy}");
+}
