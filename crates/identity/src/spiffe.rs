@@ -136,3 +136,96 @@ fn check_path(path: &str) -> Result<(), SpiffeIdError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_as_the_specification_writes_them_are_read() {
+        for (text, domain, path) in [
+            ("spiffe://example.org/ns/a/sa/web", "example.org", "/ns/a/sa/web"),
+            ("spiffe://a_b-c.1/X..y/...", "a_b-c.1", "/X..y/..."),
+            ("spiffe://example.org", "example.org", ""),
+        ] {
+            let id = SpiffeId::parse(text).unwrap();
+            assert_eq!((id.trust_domain(), id.path(), id.to_string().as_str()), (domain, path, text));
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_as_another_id_is_refused() {
+        for (text, error) in [
+            ("", SpiffeIdError::Scheme),
+            ("spiffe:/example.org/a", SpiffeIdError::Scheme),
+            ("SPIFFE://example.org/a", SpiffeIdError::Scheme),
+            (" spiffe://example.org/a", SpiffeIdError::Scheme),
+            ("https://example.org/a", SpiffeIdError::Scheme),
+            ("spiffe://", SpiffeIdError::TrustDomain),
+            ("spiffe:///a", SpiffeIdError::TrustDomain),
+            ("spiffe://EXAMPLE.org/a", SpiffeIdError::TrustDomain),
+            ("spiffe://example.org:443/a", SpiffeIdError::TrustDomain),
+            ("spiffe://evil@example.org/a", SpiffeIdError::TrustDomain),
+            ("spiffe://ex%61mple.org/a", SpiffeIdError::TrustDomain),
+            ("spiffe://exämple.org/a", SpiffeIdError::TrustDomain),
+            ("spiffe://example.org?a", SpiffeIdError::TrustDomain),
+            ("spiffe://example.org#a", SpiffeIdError::TrustDomain),
+            ("spiffe://example.org/", SpiffeIdError::EmptySegment),
+            ("spiffe://example.org/a/", SpiffeIdError::EmptySegment),
+            ("spiffe://example.org//a", SpiffeIdError::EmptySegment),
+            ("spiffe://example.org/a/../b", SpiffeIdError::DotSegment),
+            ("spiffe://example.org/./a", SpiffeIdError::DotSegment),
+            ("spiffe://example.org/%61", SpiffeIdError::Path),
+            ("spiffe://example.org/a?x=1", SpiffeIdError::Path),
+            ("spiffe://example.org/a#x", SpiffeIdError::Path),
+            ("spiffe://example.org/a b", SpiffeIdError::Path),
+            ("spiffe://example.org/a\0", SpiffeIdError::Path),
+            ("spiffe://example.org/ä", SpiffeIdError::Path),
+        ] {
+            assert_eq!(SpiffeId::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_end_where_the_specification_says() {
+        let of = |length: usize| format!("spiffe://example.org/{}", "a".repeat(length - 21));
+        assert!(SpiffeId::parse(&of(2048)).is_ok());
+        assert_eq!(SpiffeId::parse(&of(2049)), Err(SpiffeIdError::TooLong));
+        assert!(SpiffeId::check_trust_domain(&"a".repeat(255)).is_ok());
+        assert_eq!(SpiffeId::check_trust_domain(&"a".repeat(256)), Err(SpiffeIdError::TooLong));
+    }
+
+    #[test]
+    fn a_trust_domain_is_no_workload() {
+        assert_eq!(SpiffeId::parse_workload("spiffe://example.org"), Err(SpiffeIdError::NoPath));
+        assert!(SpiffeId::parse_workload("spiffe://example.org/a").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_exactly_scheme_domain_and_path(text in "(spiffe://)?[a-zA-Z0-9._:@%?#/ -]{0,40}") {
+            if let Ok(id) = SpiffeId::parse(&text) {
+                prop_assert_eq!(format!("spiffe://{}{}", id.trust_domain(), id.path()), text);
+                prop_assert!(id.path().is_empty() || id.path().starts_with('/'));
+                prop_assert!(!id.as_str().contains(['%', '?', '#', '@', ' ']));
+                prop_assert!(id.path().split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")));
+            }
+        }
+
+        #[test]
+        fn every_well_formed_id_is_read(domain in "[a-z0-9._-]{1,30}", parts in prop::collection::vec("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,9}", 0..6)) {
+            let path: String = parts.iter().map(|part| format!("/{part}")).collect();
+            let text = format!("spiffe://{domain}{path}");
+            let id = SpiffeId::parse(&text).unwrap();
+            prop_assert_eq!((id.trust_domain(), id.path()), (domain.as_str(), path.as_str()));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            let _ = SpiffeId::parse(&text);
+            let _ = SpiffeId::parse(&format!("spiffe://{text}"));
+        }
+    }
+}
