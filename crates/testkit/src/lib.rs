@@ -24,6 +24,8 @@ mod nginx;
 mod patience;
 mod process;
 mod server;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upstream;
 mod wire;
