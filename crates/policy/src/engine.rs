@@ -146,6 +146,13 @@ impl Compiler {
             self.generation.fill(slot);
         }
     }
+
+    /// Serves what is asked for by now, for callers that have only one thread.
+    pub(crate) fn serve_waiting(&self) {
+        for slot in self.requests.try_iter() {
+            self.generation.fill(slot);
+        }
+    }
 }
 
 impl fmt::Debug for Compiler {
