@@ -28,6 +28,7 @@ mod promise_22_upstream_pools_never_mix_identity;
 mod promise_24_secrets_stay_out_of_sight;
 
 mod attacks;
+mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
 mod real_clients;

@@ -38,7 +38,7 @@ pub use gateway::{Gateway, Site, binary};
 pub use key_server::{KeyServer, Mood};
 pub use nginx::Nginx;
 pub use patience::{eventually, patience, unix_now};
-pub use process::{Finished, python, run};
+pub use process::{Finished, Service, python, run};
 pub use server::ServerTls;
 pub use token::{Algorithm, TokenKey, claims, jwks};
 pub use upstream::Upstream;

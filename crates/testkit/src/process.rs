@@ -45,13 +45,15 @@ pub fn python() -> Command {
 }
 
 /// A long-running child, ended when dropped. Its output goes to one file.
-pub(crate) struct Service {
+pub struct Service {
     child: Child,
     output: PathBuf,
 }
 
 impl Service {
-    pub(crate) fn spawn(command: &mut Command, output: &Path) -> Self {
+    /// Starts it; what it prints goes to `output`.
+    #[must_use]
+    pub fn spawn(command: &mut Command, output: &Path) -> Self {
         let file = std::fs::File::create(output).unwrap();
         let child = command
             .stdin(Stdio::null())
@@ -62,22 +64,25 @@ impl Service {
         Self { child, output: output.to_owned() }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// What it printed so far.
-    pub(crate) fn output(&self) -> String {
+    #[must_use]
+    pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
     /// Its exit status, once it has ended.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Sends a signal by name (`HUP`, `TERM`). The shell's builtin: this house forbids `unsafe`.
-    pub(crate) fn signal(&self, name: impl AsRef<OsStr>) {
+    pub fn signal(&self, name: impl AsRef<OsStr>) {
         let mut kill = Command::new("sh");
         kill.args(["-c", "kill -s \"$0\" \"$1\""]).arg(name).arg(self.child.id().to_string());
         assert_eq!(run(&mut kill).code, 0, "the process {} takes signals", self.child.id());
