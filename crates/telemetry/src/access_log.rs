@@ -254,3 +254,118 @@ const FULL: usize = 16 * 1024;
 
 /// Buffers between cores and writer: with [`FULL`], at most about 5 MiB wait.
 const QUEUE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::record::tests::record;
+
+    const SECONDS: Duration = Duration::from_secs(10);
+
+    fn dropped(metrics: &Metrics) -> u64 {
+        let text = metrics.encode().unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("portcullis_access_log_dropped_total "));
+        count.unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn every_record_of_every_core_is_in_the_file_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let metrics = Metrics::new(2);
+        let (log, writer) = AccessLog::open(Destination::File(path.clone()), Arc::clone(&metrics)).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut core = log.core();
+                    for _ in 0..1_000 {
+                        core.write(&record("/orders"));
+                    }
+                });
+            }
+        });
+        assert!(writer.close(SECONDS));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().filter(|line| line.ends_with("}}")).count(), 2_000);
+        assert_eq!(dropped(&metrics), 0);
+    }
+
+    #[test]
+    fn after_a_rotation_records_go_into_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let rotated = directory.path().join("access.log.1");
+        let (log, writer) = AccessLog::open(Destination::File(path.clone()), Metrics::new(1)).unwrap();
+        let mut core = log.core();
+        core.write(&record("/old"));
+        core.flush();
+        std::fs::rename(&path, &rotated).unwrap();
+        writer.reopen();
+        let start = Instant::now();
+        while !path.exists() {
+            assert!(start.elapsed() < SECONDS, "the file was not opened again");
+            std::thread::yield_now();
+        }
+        core.write(&record("/new"));
+        drop(core);
+        assert!(writer.close(SECONDS));
+        assert!(std::fs::read_to_string(rotated).unwrap().contains("/old"));
+        let new = std::fs::read_to_string(path).unwrap();
+        assert!(new.contains("/new") && !new.contains("/old"));
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_records_and_never_a_core() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || File::open(path).unwrap()
+        });
+        let metrics = Metrics::new(1);
+        let (log, writer) = AccessLog::open(Destination::File(path), Arc::clone(&metrics)).unwrap();
+        let _reader = reader.join().unwrap();
+        let mut core = log.core();
+        let start = Instant::now();
+        for _ in 0..30_000 {
+            core.write(&record("/orders"));
+        }
+        assert!(start.elapsed() < SECONDS);
+        assert!(dropped(&metrics) > 1_000);
+        assert!(!writer.close(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_the_log_goes_on() {
+        let metrics = Metrics::new(1);
+        let (log, writer) =
+            AccessLog::open(Destination::File(PathBuf::from("/dev/full")), Arc::clone(&metrics)).unwrap();
+        let mut core = log.core();
+        for _ in 0..3 {
+            core.write(&record("/orders"));
+            core.flush();
+        }
+        drop(core);
+        assert!(writer.close(SECONDS));
+        assert_eq!(dropped(&metrics), 3);
+    }
+
+    #[test]
+    fn a_log_that_is_off_takes_nothing() {
+        let (log, writer) = AccessLog::open(Destination::Off, Metrics::new(1)).unwrap();
+        let mut core = log.core();
+        core.write(&record("/orders"));
+        assert!(!log.is_on() && core.lines.capacity() == 0);
+        assert!(writer.close(SECONDS));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_an_error() {
+        let destination = Destination::File(PathBuf::from("/nowhere/access.log"));
+        assert!(AccessLog::open(destination, Metrics::new(1)).is_err());
+    }
+}

@@ -209,11 +209,10 @@ fn process(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
         )?
         .encode_gauge(&u32::from(config.success))?;
     }
-    let mut metric = counter(encoder, "portcullis_panics", "Panics that cost a connection or a task")?;
-    count_with(&mut metric, &NO_LABELS, series.panics.sum())?;
-    let mut metric =
-        counter(encoder, "portcullis_access_log_dropped", "Access records that the log could not take")?;
-    count_with(&mut metric, &NO_LABELS, series.access_log_dropped.load(Ordering::Relaxed))?;
+    counter(encoder, "portcullis_panics", "Panics that cost a connection or a task")?
+        .encode_counter::<NoLabelSet, u64, f64>(&series.panics.sum(), None)?;
+    counter(encoder, "portcullis_access_log_dropped", "Access records that the log could not take")?
+        .encode_counter::<NoLabelSet, u64, f64>(&series.access_log_dropped.load(Ordering::Relaxed), None)?;
     let mut metric = gauge(encoder, "portcullis_build_info", "The version that runs")?;
     metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1_u32)
 }
@@ -244,5 +243,3 @@ fn held<T>(named: &Named<T>) -> Vec<(String, Arc<T>)> {
     named.retain(|_, series| Arc::strong_count(series) > 1);
     named.iter().map(|(name, series)| (name.clone(), Arc::clone(series))).collect()
 }
-
-const NO_LABELS: [(&str, &str); 0] = [];

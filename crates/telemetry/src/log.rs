@@ -84,4 +84,14 @@ mod tests {
             "log level `proxy=loudest` is not of the form `info` or `info,proxy=debug`"
         );
     }
+
+    #[test]
+    fn a_log_starts_once_and_changes_its_level_later() {
+        let level = start_log(LogFormat::Json, "warn").unwrap();
+        assert!(!tracing::enabled!(tracing::Level::INFO));
+        level.set("info").unwrap();
+        assert!(tracing::enabled!(tracing::Level::INFO));
+        assert!(level.set("=").is_err());
+        assert!(matches!(start_log(LogFormat::Pretty, "info"), Err(LogError::Started)));
+    }
 }

@@ -1,5 +1,6 @@
 //! Counters that no two cores share a cache line of.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,8 +74,8 @@ impl Words {
     }
 
     /// The sum of each word, in alphabetical order.
-    pub(crate) fn sums(&self) -> std::collections::BTreeMap<&'static str, u64> {
-        let mut sums = std::collections::BTreeMap::new();
+    pub(crate) fn sums(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
         for words in self.iter() {
             for (word, count) in words.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 *sums.entry(*word).or_default() += count;

@@ -182,3 +182,93 @@ const MAX_USER_AGENT: usize = 256;
 const MAX_PATH: usize = 4096;
 
 const DELETE: u8 = 0x7f;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Traceparent;
+
+    pub(crate) fn record(path: &str) -> Record<'_, &'static str> {
+        let trace =
+            Traceparent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap().trace;
+        Record {
+            time: UNIX_EPOCH + Duration::from_micros(1_795_298_400_123_456),
+            trace_id: trace,
+            listener: "edge",
+            route: Some("orders"),
+            client: "192.0.2.1".parse().unwrap(),
+            peer: None,
+            protocol: "HTTP/1.1",
+            method: "GET",
+            host: Some("api.example.com"),
+            path,
+            status: 403,
+            code: Some("POLICY_FORBIDDEN"),
+            principal: Some(&"jwt:https://id.example.com#alice"),
+            policies: &["deny-nights"],
+            decision_id: Some(&"00000000000000a1"),
+            upstream: None,
+            bytes_in: 1,
+            bytes_out: 2,
+            duration: Duration::from_micros(345),
+            user_agent: Some("curl/8"),
+            tls: Some(TlsRecord { version: "1.3", sni: Some("api.example.com"), resumed: true }),
+        }
+    }
+
+    fn line(record: &Record<'_, &str>) -> String {
+        let mut line = Vec::new();
+        record.write(&mut line).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_record_reads_as_one_flat_line() {
+        assert_eq!(
+            line(&record("/orders/7")),
+            concat!(
+                r#"{"time":"2026-11-21T22:00:00.123456Z","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
+                r#""listener":"edge","route":"orders","client":"192.0.2.1","protocol":"HTTP/1.1","method":"GET","#,
+                r#""host":"api.example.com","path":"/orders/7","status":403,"code":"POLICY_FORBIDDEN","#,
+                r#""principal":"jwt:https://id.example.com#alice","policies":["deny-nights"],"#,
+                r#""decision_id":"00000000000000a1","bytes_in":1,"bytes_out":2,"duration_us":345,"#,
+                r#""user_agent":"curl/8","tls":{"version":"1.3","sni":"api.example.com","resumed":true}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let long = "ü".repeat(5_000);
+        let value: Value =
+            serde_json::from_str(&line(&Record { user_agent: Some(&long), ..record(&long) })).unwrap();
+        assert_eq!(value["path"].as_str().unwrap().len(), MAX_PATH);
+        assert_eq!(value["user_agent"].as_str().unwrap().len(), MAX_USER_AGENT);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_can_forge_a_line_or_steer_a_terminal(text in "\\PC{0,20}[\\x00-\\x1f\"\\\\\u{7f}-\u{9f}\u{202e}\u{2028}é]{0,20}\\PC{0,20}") {
+            let line = line(&Record {
+                method: &text,
+                host: Some(&text),
+                user_agent: Some(&text),
+                principal: Some(&text),
+                policies: &[text.as_str()],
+                ..record(&text)
+            });
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            prop_assert!(!line.trim_end().chars().any(is_invisible));
+            let value: Value = serde_json::from_str(&line).unwrap();
+            for found in [&value["method"], &value["host"], &value["path"], &value["principal"], &value["policies"][0]] {
+                prop_assert_eq!(found.as_str(), Some(text.as_str()));
+            }
+        }
+    }
+}
