@@ -19,7 +19,8 @@ pub trait Control: Send + Sync + 'static {
     fn status(&self) -> Value;
 
     /// Reads the configuration again and publishes it, whole or not at all: what is said of the new generation, or
-    /// the problems for which the old one stays.
+    /// the problems for which the old one stays. The future is dropped when the caller hangs up: what must not stop
+    /// halfway runs on a task of the gateway's own.
     fn reload(&self) -> Reloading<'_>;
 }
 

@@ -8,27 +8,40 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `stop`; then answers what has begun, for at most [`GRACE`].
 pub async fn serve_tcp(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve(async || listener.accept().await.map(|(stream, _)| stream), router, stop).await;
+    serve(listener, router, stop).await;
 }
 
-/// Serves what `accept` brings. An error of one accept costs a pause, never the loop.
-pub(crate) async fn serve<S>(accept: impl AsyncFn() -> io::Result<S>, router: Router, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+/// Where connections come from.
+pub(crate) trait Accept: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection; may be dropped without losing one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves what `listener` brings. An error of one accept costs a pause, never the loop.
+pub(crate) async fn serve(listener: impl Accept, router: Router, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept() => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             // Who comes when all places are taken is closed at once: waiting connections would pile up.
@@ -71,7 +84,7 @@ const MAX_HEADERS: usize = 16 * 1024;
 const WHOLE: Duration = Duration::from_secs(120);
 
 /// How long a shutdown waits for answers that have begun.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Before the next try after a failed accept (out of descriptors).
 const PAUSE: Duration = Duration::from_millis(100);

@@ -14,7 +14,7 @@ use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::serve;
+use crate::serve::{Accept, serve};
 
 /// A control socket that is bound and not yet served; dropping it removes it.
 #[derive(Debug)]
@@ -79,8 +79,12 @@ impl ControlSocket {
 
     /// Serves until `stop`, then removes the socket.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
-        serve(async || self.accept().await, router, stop).await;
+        serve(self, router, stop).await;
     }
+}
+
+impl Accept for ControlSocket {
+    type Stream = UnixStream;
 
     async fn accept(&self) -> io::Result<UnixStream> {
         loop {
@@ -129,3 +133,14 @@ const fn may_control(peer: u32, own: u32) -> bool {
 }
 
 const ROOT: u32 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_gateways_user_and_root_may_control() {
+        assert!(may_control(1000, 1000) && may_control(ROOT, 1000));
+        assert!(!may_control(1001, 1000) && !may_control(1000, ROOT));
+    }
+}
