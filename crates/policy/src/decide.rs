@@ -161,18 +161,21 @@ impl Decider {
         if !subject.conforms_to(&generation.claims) {
             return Verdict::denied(DenialReason::Stale);
         }
+        let decide_plainly = || generation.verdict(generation.find_plainly(slot, subject, facts));
         match generation.partial(slot) {
             Some(Partial::Constant(verdict)) => verdict.clone(),
-            Some(Partial::Residual(residual)) if residual.reads.is_free_of_context() => {
-                self.remembered(generation, slot, subject, || {
-                    generation.decide_residual(residual, slot, subject, facts)
-                })
+            Some(Partial::Residual(residual)) => {
+                let decide = || generation.verdict(generation.find_in(residual, slot, subject, facts));
+                if residual.reads.is_free_of_context() {
+                    self.remembered(generation, slot, subject, decide)
+                } else {
+                    decide()
+                }
             }
-            Some(Partial::Residual(residual)) => generation.decide_residual(residual, slot, subject, facts),
-            Some(Partial::Unavailable) => generation.decide_plainly(slot, subject, facts),
+            Some(Partial::Unavailable) => decide_plainly(),
             None => {
                 engine.request(slot);
-                generation.decide_plainly(slot, subject, facts)
+                decide_plainly()
             }
         }
     }

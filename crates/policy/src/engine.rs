@@ -42,7 +42,9 @@ pub(crate) struct Generation {
     pub(crate) index: Index,
     schema: Schema,
     routes: Vec<Route>,
-    actions: Vec<Entity>,
+    /// The entities of all actions and of their groups.
+    actions: Entities,
+    uids: Vec<EntityUid>,
     partials: Vec<Cell>,
     shadows: Counters,
     warnings: Vec<Problem>,
@@ -183,13 +185,14 @@ impl Generation {
         warnings.extend(validate::unscoped(&rules, index.unscoped()));
         let routes: Option<Vec<Route>> = routes.into_iter().map(Route::new).collect();
         let routes = routes.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
-        let actions = actions(&schema).ok_or_else(|| broken("actions are missing".to_owned()))?;
+        let actions = schema.action_entities().map_err(|error| broken(error.to_string()))?;
         Ok(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             claims: claims.clone(),
             index,
             schema,
             actions,
+            uids: action::ALL.into_iter().map(Action::uid).collect(),
             partials: std::iter::repeat_with(Cell::default).take(routes.len() * CELLS_PER_ROUTE).collect(),
             shadows: Counters::new(&rules),
             rules,
@@ -209,41 +212,43 @@ impl Generation {
         self.cell(slot)?.partial.get()
     }
 
-    /// Plain Cedar on the policies whose scope can match.
-    pub(crate) fn decide_plainly(&self, slot: Slot, subject: &Subject, facts: &Facts<'_>) -> Verdict {
-        let evaluate = || {
-            let route = self.route(slot)?;
-            let request = self.cedar_request(slot, subject, facts, Reads::EVERYTHING)?;
-            let entities = self.entities(slot, subject)?;
-            let groups = self.index.by_principal(&route.keys).flat_map(|by| meet(by, subject.keys()));
-            let mut findings = Findings::default();
-            self.index.evaluate(groups, &request, &entities, &mut findings)?;
-            Some(Verdict::new(&self.rules, &findings))
-        };
-        evaluate().unwrap_or_else(|| Verdict::denied(DenialReason::PolicyError))
+    /// What plain Cedar finds on the policies whose scope can match. `None` if the request cannot be put to Cedar.
+    pub(crate) fn find_plainly(&self, slot: Slot, subject: &Subject, facts: &Facts<'_>) -> Option<Findings> {
+        let route = self.route(slot)?;
+        let request = self.cedar_request(slot, subject, facts, Reads::EVERYTHING)?;
+        let entities = self.entities(slot, subject)?;
+        let groups = self.index.by_principal(&route.keys).flat_map(|by| meet(by, subject.keys()));
+        let mut findings = Findings::default();
+        self.index.evaluate(groups, &request, &entities, &mut findings)?;
+        Some(findings)
     }
 
-    /// Cedar on what remains of the policies.
-    pub(crate) fn decide_residual(
+    /// What Cedar finds on what remains of the policies. `None` if the request cannot be put to Cedar.
+    pub(crate) fn find_in(
         &self,
         residual: &Residual,
         slot: Slot,
         subject: &Subject,
         facts: &Facts<'_>,
-    ) -> Verdict {
-        let evaluate = || {
-            let request = self.cedar_request(slot, subject, facts, residual.reads)?;
-            let groups = meet(&residual.by_principal, subject.keys());
-            let mut findings = residual.known.clone();
-            if residual.reads.contains(Reads::RESOURCE) {
-                let entities = self.entities(slot, subject)?;
-                self.index.evaluate(groups, &request, &entities, &mut findings)?;
-            } else {
-                self.index.evaluate(groups, &request, subject.entities()?, &mut findings)?;
-            }
-            Some(Verdict::new(&self.rules, &findings))
-        };
-        evaluate().unwrap_or_else(|| Verdict::denied(DenialReason::PolicyError))
+    ) -> Option<Findings> {
+        let request = self.cedar_request(slot, subject, facts, residual.reads)?;
+        let groups = meet(&residual.by_principal, subject.keys());
+        let mut findings = residual.known.clone();
+        if residual.reads.contains(Reads::RESOURCE) {
+            let entities = self.entities(slot, subject)?;
+            self.index.evaluate(groups, &request, &entities, &mut findings)?;
+        } else {
+            self.index.evaluate(groups, &request, subject.entities()?, &mut findings)?;
+        }
+        Some(findings)
+    }
+
+    /// The verdict on what was found; a request that could not be put to Cedar is denied.
+    pub(crate) fn verdict(&self, findings: Option<Findings>) -> Verdict {
+        match findings {
+            Some(findings) => Verdict::new(&self.rules, &findings),
+            None => Verdict::denied(DenialReason::PolicyError),
+        }
     }
 
     /// The request as Cedar takes it, with what `reads` names of its context.
@@ -254,16 +259,17 @@ impl Generation {
         facts: &Facts<'_>,
         reads: Reads,
     ) -> Option<Request> {
-        let action = self.actions.get(slot.action.number())?.uid();
+        let action = self.uids.get(slot.action.number())?.clone();
         let resource = self.route(slot)?.uid.clone();
         Request::new(subject.uid().clone(), action, resource, context(facts, reads)?, None).ok()
     }
 
-    /// All that exists for a request: its principal, its route and its action.
+    /// All that exists for a request: its principal, its route, and every action (a policy may speak of another
+    /// action than the request's).
     pub(crate) fn entities(&self, slot: Slot, subject: &Subject) -> Option<Entities> {
         let route = self.route(slot)?.entity.clone();
-        let action = self.actions.get(slot.action.number())?.clone();
-        subject.entities()?.clone().add_entities([route, action], None).ok()
+        let principal = subject.entities()?.iter().cloned();
+        self.actions.clone().add_entities(principal.chain([route]), None).ok()
     }
 
     /// Counts what the shadows of a verdict would have done.
@@ -316,12 +322,6 @@ impl Route {
         keys.dedup();
         Some(Self { uid, entity, keys, facts })
     }
-}
-
-/// The entities of the actions, in their order, with the groups that the schema puts them in.
-fn actions(schema: &Schema) -> Option<Vec<Entity>> {
-    let entities = schema.action_entities().ok()?;
-    action::ALL.into_iter().map(|action| entities.get(&action.uid()).cloned()).collect()
 }
 
 const CELLS_PER_ROUTE: usize = PRINCIPALS.len() * action::ALL.len();

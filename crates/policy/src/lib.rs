@@ -39,6 +39,8 @@ mod schema;
 mod shadow;
 mod source;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod verdict;
 
