@@ -73,20 +73,17 @@ impl KeySet {
         if set.keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(set) }
     }
 
-    /// The key for a token that names `kid` and `algorithm`. A token that names no key is verified only if exactly one key
-    /// can be meant: keys are never tried in turn.
+    /// The key for a token that names `kid` and `algorithm`. A token that names no key is verified only if the set has
+    /// exactly one: keys are never tried in turn.
     pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, TokenError> {
         let unknown = || TokenError::KeyUnknown { kid: kid.map(str::to_owned) };
-        if let Some(kid) = kid {
-            let key =
-                self.by_kid.get(kid).and_then(|&position| self.keys.get(position)).ok_or_else(unknown)?;
-            return if key.allows(algorithm) { Ok(key) } else { Err(TokenError::AlgorithmRefused) };
-        }
-        let mut allowed = self.keys.iter().filter(|key| key.allows(algorithm));
-        match (allowed.next(), allowed.next()) {
-            (Some(key), None) => Ok(key),
-            _ => Err(unknown()),
-        }
+        let key = match (kid, self.keys.as_slice()) {
+            (Some(kid), keys) => self.by_kid.get(kid).and_then(|&position| keys.get(position)),
+            (None, [key]) => Some(key),
+            (None, _) => None,
+        };
+        let key = key.ok_or_else(unknown)?;
+        if key.allows(algorithm) { Ok(key) } else { Err(TokenError::AlgorithmRefused) }
     }
 
     /// Whether this key is (still) in the set.

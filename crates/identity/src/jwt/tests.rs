@@ -1,76 +1,25 @@
 //! Tokens made at test time: one that passes, and one for each way to be refused.
 
+mod claims;
+mod signing_key;
+
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::EncodingKey;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm};
+use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
 use super::{
     Algorithm, ClaimKind, ClaimMapping, DEFAULT_MAX_TOKEN_BYTES, Issuer, TokenError, VerifiedToken,
-    install_crypto_provider, peek_issuer,
+    peek_issuer,
 };
-use crate::ClaimValue;
 use crate::jwks::KeySet;
+pub(crate) use signing_key::SigningKey;
 
 const NOW: u64 = 1_800_000_000;
 const HEADER: &str = r#"{"alg":"ES256","typ":"JWT","kid":"ec-1"}"#;
 const CLAIMS: &str = r#"{"iss":"https://idp.test","aud":"gw","sub":"alice","exp":1800000600}"#;
-
-pub(crate) struct SigningKey {
-    pub(crate) algorithm: Algorithm,
-    private: EncodingKey,
-    pub(crate) public: Vec<u8>,
-}
-
-impl SigningKey {
-    pub(crate) fn generate(algorithm: Algorithm, by: &'static SignatureAlgorithm) -> Self {
-        let pair = KeyPair::generate_for(by).unwrap();
-        let private = match algorithm {
-            Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_der(pair.serialized_der()),
-            Algorithm::EdDSA => EncodingKey::from_ed_der(pair.serialized_der()),
-            _ => EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap(),
-        };
-        Self { algorithm, private, public: pair.public_key_raw().to_vec() }
-    }
-
-    pub(crate) fn es256() -> Self {
-        Self::generate(Algorithm::ES256, &PKCS_ECDSA_P256_SHA256)
-    }
-
-    /// The key as a JWK with these members in front.
-    pub(crate) fn jwk(&self, members: &str) -> String {
-        match self.algorithm {
-            Algorithm::ES256 | Algorithm::ES384 => {
-                let (curve, size) =
-                    if self.algorithm == Algorithm::ES256 { ("P-256", 32) } else { ("P-384", 48) };
-                let (x, y) = self.public[1..].split_at(size);
-                let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-                format!(r#"{{{members},"kty":"EC","crv":"{curve}","x":"{x}","y":"{y}"}}"#)
-            }
-            Algorithm::EdDSA => {
-                let x = URL_SAFE_NO_PAD.encode(&self.public);
-                format!(r#"{{{members},"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#)
-            }
-            _ => {
-                use x509_parser::prelude::FromDer;
-                let (_, key) = x509_parser::public_key::RSAPublicKey::from_der(&self.public).unwrap();
-                let (n, e) = (URL_SAFE_NO_PAD.encode(key.modulus), URL_SAFE_NO_PAD.encode(key.exponent));
-                format!(r#"{{{members},"kty":"RSA","n":"{n}","e":"{e}"}}"#)
-            }
-        }
-    }
-
-    pub(crate) fn token(&self, header: &str, claims: &str) -> String {
-        install_crypto_provider();
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let signature =
-            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.algorithm.into()).unwrap();
-        format!("{signed}.{signature}")
-    }
-}
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(SigningKey::es256);
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| key_set(&[KEY.jwk(r#""kid":"ec-1","use":"sig""#)]));
@@ -106,62 +55,6 @@ fn issuer() -> Issuer {
 
 fn verify(header: &str, claims: &str) -> Result<VerifiedToken, TokenError> {
     issuer().verify(&KEY.token(header, claims), &KEYS, now())
-}
-
-/// Claims that pass, with `changes` in their place: `name:value` adds or replaces, `name:` removes.
-fn claims(changes: &[(&str, &str)]) -> String {
-    let mut members = vec![
-        ("iss", r#""https://idp.test""#),
-        ("aud", r#""gw""#),
-        ("sub", r#""alice""#),
-        ("exp", "1800000600"),
-    ];
-    for change in changes {
-        members.retain(|(name, _)| *name != change.0);
-        members.push(*change);
-    }
-    let members: Vec<String> = members
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!(r#""{name}":{value}"#))
-        .collect();
-    format!("{{{}}}", members.join(","))
-}
-
-fn code_of(changes: &[(&str, &str)]) -> &'static str {
-    verify(HEADER, &claims(changes)).map_or_else(|error| error.code(), |_| "accepted")
-}
-
-#[test]
-fn a_token_becomes_a_principal_with_its_roles_scopes_and_mapped_claims() {
-    let token = verify(
-        HEADER,
-        &claims(&[
-            ("jti", r#""id-1""#),
-            ("roles", r#"["admin","ops"]"#),
-            ("scope", r#""read  write""#),
-            ("the_text", r#""sales""#),
-            ("the_flag", "true"),
-            ("the_count", "-3"),
-            ("the_list", r#"["a","b"]"#),
-            ("unmapped", r#"{"any":"thing"}"#),
-        ]),
-    )
-    .unwrap();
-    let principal = &token.principal;
-    assert_eq!(principal.id.to_string(), "jwt:https://idp.test#alice");
-    assert_eq!(principal.roles, ["admin", "ops"]);
-    assert_eq!(principal.scopes, ["read", "write"]);
-    assert_eq!(principal.claims["text"], ClaimValue::String("sales".into()));
-    assert_eq!(principal.claims["flag"], ClaimValue::Bool(true));
-    assert_eq!(principal.claims["count"], ClaimValue::Long(-3));
-    assert_eq!(principal.claims["list"], ClaimValue::Strings(vec!["a".into(), "b".into()]));
-    assert_eq!(principal.claims.len(), 4);
-    assert_eq!(token.jti.as_deref(), Some("id-1"));
-    assert_eq!(token.expires, now() + Duration::from_secs(600));
-    assert_eq!(token.accepted_until, now() + Duration::from_secs(660));
-    assert_eq!(token.certificate_thumbprint, None);
-    assert!(KEYS.contains(&token.key));
 }
 
 #[test]
@@ -273,14 +166,12 @@ fn an_algorithm_that_the_configuration_does_not_name_is_refused() {
 }
 
 #[test]
-fn a_token_without_kid_needs_a_set_with_one_key_for_its_algorithm() {
+fn a_token_without_kid_needs_a_set_with_one_key() {
     let token = KEY.token(r#"{"alg":"ES256"}"#, CLAIMS);
     let ours = KEY.jwk(r#""kid":"a""#);
-    let same_kind = SigningKey::es256().jwk(r#""kid":"b""#);
-    let other_kind = SigningKey::generate(Algorithm::EdDSA, &PKCS_ED25519).jwk(r#""kid":"c""#);
-    assert!(issuer().verify(&token, &key_set(&[ours.clone()]), now()).is_ok());
-    assert!(issuer().verify(&token, &key_set(&[ours.clone(), other_kind]), now()).is_ok());
-    let error = issuer().verify(&token, &key_set(&[ours, same_kind]), now()).unwrap_err();
+    assert!(issuer().verify(&token, &key_set(std::slice::from_ref(&ours)), now()).is_ok());
+    let other = SigningKey::generate(Algorithm::EdDSA, &PKCS_ED25519).jwk(r#""kid":"b""#);
+    let error = issuer().verify(&token, &key_set(&[ours, other]), now()).unwrap_err();
     assert_eq!(error, TokenError::KeyUnknown { kid: None });
 }
 
@@ -332,115 +223,8 @@ fn a_changed_or_foreign_signature_does_not_hold() {
 }
 
 #[test]
-fn required_claims_must_be_there_and_be_ours() {
-    let cases = [
-        (("iss", ""), "TOKEN_ISSUER_MISMATCH"),
-        (("iss", r#""https://IDP.test""#), "TOKEN_ISSUER_MISMATCH"),
-        (("iss", r#"["https://idp.test"]"#), "TOKEN_ISSUER_MISMATCH"),
-        (("aud", ""), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", "[]"), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", r#""gw2""#), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", r#"["gw",1]"#), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", r#"{"gw":1}"#), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", r#"["","x"]"#), "TOKEN_AUDIENCE_MISMATCH"),
-        (("aud", r#"["x","gw"]"#), "accepted"),
-        (("sub", ""), "TOKEN_CLAIM_INVALID"),
-        (("sub", r#""""#), "TOKEN_CLAIM_INVALID"),
-        (("sub", "1"), "TOKEN_CLAIM_INVALID"),
-        (("sub", r#""a\u0000b""#), "TOKEN_CLAIM_INVALID"),
-        (("sub", r#""a\nb""#), "TOKEN_CLAIM_INVALID"),
-        (("sub", r#""a\u0085b""#), "TOKEN_CLAIM_INVALID"),
-        (("sub", r#""Zoë""#), "accepted"),
-        (("jti", "1"), "TOKEN_CLAIM_INVALID"),
-        (("jti", r#""""#), "TOKEN_CLAIM_INVALID"),
-    ];
-    for (change, code) in cases {
-        assert_eq!(code_of(&[change]), code, "{change:?}");
-    }
-    assert_eq!(code_of(&[("sub", &format!(r#""{}""#, "a".repeat(1024)))]), "accepted");
-    assert_eq!(code_of(&[("sub", &format!(r#""{}""#, "a".repeat(1025)))]), "TOKEN_CLAIM_INVALID");
-    assert_eq!(verify(HEADER, r#"{"a":1,"a":1}"#).unwrap_err(), TokenError::Malformed("claims"));
-    assert_eq!(verify(HEADER, "[]").unwrap_err(), TokenError::Malformed("claims"));
-}
-
-#[test]
-fn times_hold_with_the_skew_in_both_directions() {
-    let cases = [
-        (("exp", ""), "TOKEN_CLAIM_INVALID"),
-        (("exp", "null"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "[1800000600]"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "true"), "TOKEN_CLAIM_INVALID"),
-        (("exp", r#""1800000600""#), "TOKEN_CLAIM_INVALID"),
-        (("exp", "1e308"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "-1"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "18446744073709551616"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "253402300800"), "TOKEN_CLAIM_INVALID"),
-        (("exp", "253402300799"), "accepted"),
-        (("exp", "1800000600.5"), "accepted"),
-        (("exp", "0"), "TOKEN_EXPIRED"),
-        (("exp", "1799999940"), "TOKEN_EXPIRED"),
-        (("exp", "1799999940.5"), "accepted"),
-        (("exp", "1799999941"), "accepted"),
-        (("nbf", "1800000060"), "accepted"),
-        (("nbf", "1800000061"), "TOKEN_NOT_YET_VALID"),
-        (("nbf", "[1]"), "TOKEN_CLAIM_INVALID"),
-        (("nbf", "null"), "TOKEN_CLAIM_INVALID"),
-        (("iat", "1800000060"), "accepted"),
-        (("iat", "1800000060.1"), "TOKEN_NOT_YET_VALID"),
-        (("iat", r#""1""#), "TOKEN_CLAIM_INVALID"),
-    ];
-    for (change, code) in cases {
-        assert_eq!(code_of(&[change]), code, "{change:?}");
-    }
-}
-
-#[test]
-fn a_mapped_claim_of_another_type_is_an_error_and_an_absent_one_is_absent() {
-    let refused = [
-        ("the_text", "1"),
-        ("the_text", r#""a\u0007""#),
-        ("the_text", "null"),
-        ("the_flag", "1"),
-        ("the_flag", r#""true""#),
-        ("the_count", "1.5"),
-        ("the_count", "9223372036854775808"),
-        ("the_list", r#""a""#),
-        ("the_list", r#"["a",1]"#),
-        ("the_list", r#"["a\n"]"#),
-        ("roles", r#""admin,user""#),
-        ("roles", r#"["a",null]"#),
-        ("scope", "1"),
-        ("scope", r#""read\nwrite""#),
-    ];
-    for change in refused {
-        assert_eq!(code_of(&[change]), "TOKEN_CLAIM_INVALID", "{change:?}");
-    }
-    assert_eq!(code_of(&[("scope", r#"["read","write"]"#)]), "accepted");
-    let bare = verify(HEADER, CLAIMS).unwrap();
-    assert!(bare.principal.claims.is_empty() && bare.principal.roles.is_empty());
-}
-
-#[test]
-fn a_token_bound_to_a_certificate_says_so_and_other_bindings_are_refused() {
-    let thumbprint = URL_SAFE_NO_PAD.encode([7; 32]);
-    let bound = verify(HEADER, &claims(&[("cnf", &format!(r#"{{"x5t#S256":"{thumbprint}"}}"#))])).unwrap();
-    assert_eq!(bound.certificate_thumbprint, Some([7; 32]));
-    let cases = [
-        (r#"{"jkt":"x"}"#.to_owned(), "TOKEN_BINDING_UNSUPPORTED"),
-        (format!(r#"{{"x5t#S256":"{thumbprint}","jkt":"x"}}"#), "TOKEN_BINDING_UNSUPPORTED"),
-        ("{}".to_owned(), "TOKEN_BINDING_UNSUPPORTED"),
-        (r#"{"x5t#S256":"AAAA"}"#.to_owned(), "TOKEN_CLAIM_INVALID"),
-        (r#"{"x5t#S256":1}"#.to_owned(), "TOKEN_CLAIM_INVALID"),
-        ("null".to_owned(), "TOKEN_CLAIM_INVALID"),
-    ];
-    for (value, code) in cases {
-        assert_eq!(code_of(&[("cnf", &value)]), code, "{value}");
-    }
-}
-
-#[test]
 fn a_token_that_is_too_long_is_refused_before_it_is_read() {
-    let token = KEY.token(HEADER, &claims(&[("pad", &format!(r#""{}""#, "a".repeat(8192)))]));
+    let token = KEY.token(HEADER, &CLAIMS.replace("alice", &"a".repeat(8192)));
     assert_eq!(issuer().verify(&token, &KEYS, now()).unwrap_err(), TokenError::TooLong);
     assert_eq!(peek_issuer(&"a".repeat(65_537)), Err(TokenError::TooLong));
 }
