@@ -6,21 +6,72 @@
 
 mod check;
 mod finding;
+pub mod material;
 pub mod model;
+mod policies;
 mod problem;
 mod raw;
 mod reader;
 mod render;
-mod seam;
 mod tree;
 mod values;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use ::policy::{Compiler, Engine};
 
 pub use self::problem::{Place, Problem, Problems, Severity, Source, Span, Spanned};
 
+use self::finding::Finding;
+use self::material::Material;
 use self::model::Config;
+use self::tree::Node;
+
+/// A configuration that can be published: it and every file that it names are as they should be.
+#[derive(Debug)]
+pub struct Checked {
+    /// What the file says.
+    pub config: Config,
+    /// What the files that it names hold.
+    pub material: Material,
+    /// Decides by the policies.
+    pub engine: Engine,
+    /// Evaluates them partially for the engine, on a thread of its own.
+    pub compiler: Compiler,
+    /// What is allowed and probably not meant.
+    pub warnings: Problems,
+}
+
+/// Reads and checks a configuration with everything that it names, as of `now`.
+///
+/// # Errors
+///
+/// All problems of the file and of what it names, warnings among them; at least one of them is an error.
+pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Problems> {
+    let name = path.display().to_string();
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(reason) => return Err(unreadable(name, reason)),
+    };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let (source, tree, config, findings) = parse(&name, text, directory);
+    let mut place = Placing { source, tree, problems: Vec::new() };
+    place.add(findings);
+    let Some(config) = config else { return Err(Problems::new(place.problems)) };
+    let (material, findings) = Material::load(&config, now);
+    place.add(findings);
+    let compiled = policies::compile(&config, &mut place);
+    let problems = Problems::new(place.problems);
+    match compiled {
+        Some((engine, compiler)) if problems.errors() == 0 => {
+            Ok(Checked { config, material, engine, compiler, warnings: problems })
+        }
+        _ => Err(problems),
+    }
+}
 
 /// What a text says, without a look at the files that it names; warnings and errors come with it.
 ///
@@ -28,6 +79,28 @@ use self::model::Config;
 /// if and only if no problem is an error.
 #[must_use]
 pub fn read(name: &str, text: String, directory: &Path) -> (Option<Config>, Problems) {
+    let (source, tree, config, findings) = parse(name, text, directory);
+    let mut place = Placing { source, tree, problems: Vec::new() };
+    place.add(findings);
+    let problems = Problems::new(place.problems);
+    (config.filter(|_| problems.errors() == 0), problems)
+}
+
+/// Turns findings into problems: with the file, and the field in it.
+struct Placing {
+    source: Arc<Source>,
+    tree: Option<Node>,
+    problems: Vec<Problem>,
+}
+
+impl Placing {
+    fn add(&mut self, findings: Vec<Finding>) {
+        let placed = findings.into_iter().map(|finding| finding.place(&self.source, self.tree.as_ref()));
+        self.problems.extend(placed);
+    }
+}
+
+fn parse(name: &str, text: String, directory: &Path) -> (Arc<Source>, Option<Node>, Option<Config>, Vec<Finding>) {
     let source = Arc::new(Source { name: name.to_owned(), text });
     let mut findings = Vec::new();
     let tree = match tree::parse(&source.text, &mut findings) {
@@ -39,10 +112,24 @@ pub fn read(name: &str, text: String, directory: &Path) -> (Option<Config>, Prob
     };
     let file = tree.as_ref().and_then(|tree| reader::read(tree, &mut findings));
     let config = file.and_then(|file| check::check(file, directory, &mut findings));
-    let placed = findings.into_iter().map(|finding| finding.place(&source, tree.as_ref())).collect();
-    let problems = Problems::new(placed);
-    (config.filter(|_| problems.errors() == 0), problems)
+    (source, tree, config, findings)
 }
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let size = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > LARGEST {
+        return Err(format!("too large: {size} bytes, at most {LARGEST} are read"));
+    }
+    fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn unreadable(name: String, reason: String) -> Problems {
+    let source = Arc::new(Source { name, text: String::new() });
+    Problems::new(vec![Finding::error(Span::default(), reason).place(&source, None)])
+}
+
+/// Ten thousand routes take about 3 MiB.
+const LARGEST: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests;

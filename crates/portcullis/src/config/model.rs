@@ -15,7 +15,6 @@ use http::{Method, StatusCode};
 use identity::jwt::{Algorithm, ClaimMapping};
 use ipnet::IpNet;
 
-use crate::config::seam as proxy;
 use proxy::route::{HostPattern, PathPattern, PathRules, Rewrite, Template};
 
 use super::problem::Span;
@@ -193,7 +192,7 @@ pub enum NameForm {
 }
 
 /// A token issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
     /// The entry's name.
     pub name: Name,
@@ -269,9 +268,9 @@ pub struct UpstreamTls {
     pub present: Option<Name>,
     /// Trust entries; `None` is the machine's trust store.
     pub trust: Option<Vec<Name>>,
-    /// Whom it must prove to be; `None` is the endpoint's host.
+    /// Whom it must prove to be; `None` is the SNI's name.
     pub expect: Option<ExpectedPeer>,
-    /// The SNI; `None` is the endpoint's host.
+    /// The SNI; `None` is the endpoints' one host.
     pub sni: Option<String>,
 }
 

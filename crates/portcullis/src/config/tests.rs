@@ -176,7 +176,7 @@ fn fields_that_frame_a_message_cannot_be_set() {
 fn what_is_allowed_and_hardly_meant_is_a_warning() {
     insta::assert_snapshot!(changed("limits:\n  new", "limits:\n  idle: { key: address, rate: 1/s }\n  new"));
     let open = GOOD.replacen("listeners:\n", "listeners:\n  open: { bind: 0.0.0.0:80 }\n", 1);
-    let route = "routes:\n  - { name: open, on: [open], authenticate: { all: [mesh] }, upstream: orders }\n";
+    let route = "routes:\n  - { name: open, on: [open], path: /**, authenticate: { all: [mesh] }, upstream: orders }\n";
     insta::assert_snapshot!(
         [
             problems(&open),

@@ -43,6 +43,7 @@ impl Check<'_> {
 
     pub(super) fn issuers(&mut self, identity: Option<Field<raw::Identity>>) -> BTreeMap<Name, Jwt> {
         let section: Option<Field<Entries<Name, raw::Jwt>>> = flat(identity).map(|identity| identity.jwt);
+        let mut kinds: BTreeMap<String, (ClaimKind, Span)> = BTreeMap::new();
         let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         self.entries(section, |check, name, raw| {
             if let Some(other) = check.trust.span(name.value) {
@@ -55,6 +56,13 @@ impl Check<'_> {
             }
             let span = raw.issuer.span;
             let jwt = check.issuer(raw, name.value)?;
+            for claim in &jwt.claims {
+                let (kind, at) = kinds.entry(claim.name.clone()).or_insert((claim.kind, name.span));
+                if *kind != claim.kind {
+                    let finding = Finding::error(name.span, format!("the claim `{}` has another type here", claim.name));
+                    check.error(finding.expecting("one type for all issuers").related(*at, "first mapped by the entry at"));
+                }
+            }
             if let Some(first) = seen.insert(Arc::clone(&jwt.issuer), span) {
                 let finding = Finding::error(
                     span,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use http::{Method, StatusCode};
 
-use crate::config::seam as proxy;
 use proxy::route::{HostPattern, Part, PathPattern, PathRules, Rewrite, Template};
 
 use super::names::dangling;
@@ -52,7 +51,7 @@ impl Check<'_> {
         let on = self.route_listeners(raw.on, listeners);
         let authenticate = self.authenticate(raw.authenticate, &on, listeners);
         let limits = self.route_limits(raw.limits);
-        let path = raw.path.map_or(Some(PathPattern::Prefix(String::new())), |path| Some(path.value?.0));
+        let path = raw.path.value.map(|path| path.0);
         let action = self.action(raw.name.span, raw.upstream, raw.respond, raw.rewrite, path.as_ref());
         let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
         let (set_fields, security_fields) = match flat(raw.headers) {

@@ -18,8 +18,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) on: Field<Vec<Field<Name>>>,
     /// Exact host or `*.wildcard`. Default: any.
     pub(in crate::config) host: Option<Field<RouteHost>>,
-    /// Exact path, or `/prefix/**`. Default: `/**`.
-    pub(in crate::config) path: Option<Field<RoutePath>>,
+    /// Exact path, or `/prefix/**` for it and everything below.
+    pub(in crate::config) path: Field<RoutePath>,
     /// Methods. Default: all.
     pub(in crate::config) methods: Option<Field<Vec<Field<RouteMethod>>>>,
     /// Which proofs a caller must bring: `none`, or `any` or `all` of a list of `identity.jwt` and `trust` entries.

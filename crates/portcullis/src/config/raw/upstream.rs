@@ -35,9 +35,9 @@ pub(in crate::config) struct UpstreamTls {
     pub(in crate::config) present: Option<Field<Name>>,
     /// Who vouches for the upstream: `system` (default) or a list of `trust` entries.
     pub(in crate::config) trust: Option<Field<UpstreamTrust>>,
-    /// Whom the upstream must prove to be: a SPIFFE id or a DNS name. Default: the endpoint's host.
+    /// Whom the upstream must prove to be: a SPIFFE id or a DNS name. Default: the name of `sni`.
     pub(in crate::config) expect: Option<Field<ExpectedPeer>>,
-    /// The SNI to send. Default: the endpoint's host.
+    /// The SNI to send. Default: the endpoint's host; required where endpoints have different hosts.
     pub(in crate::config) sni: Option<Field<SniName>>,
 }
 

@@ -7,7 +7,6 @@ use http::{Method, StatusCode};
 use identity::SpiffeId;
 use identity::jwt::Algorithm;
 
-use crate::config::seam as proxy;
 use proxy::route::{Part, Template};
 
 use super::pattern::Name;

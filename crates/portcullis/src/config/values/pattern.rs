@@ -4,7 +4,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::seam as proxy;
 use proxy::normalize::authority;
 use proxy::normalize::path::canonical_path;
 use proxy::route::{HostPattern, PathPattern};
@@ -164,7 +163,7 @@ fn canonical_host(text: &str) -> Result<String, Misread> {
         Ok(parsed) if parsed.port.is_some() => {
             Err("a port; the listener has the port, a route has the host alone".into())
         }
-        Ok(parsed) => Ok(String::from(parsed.host)),
+        Ok(parsed) => Ok(parsed.host.into_owned()),
         Err(_) => Err(Misread::Other),
     }
 }
