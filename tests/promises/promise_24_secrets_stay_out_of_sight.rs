@@ -75,7 +75,7 @@ fn a_broken_key_file_is_not_quoted() {
     let config = scene.tls("off");
     scene
         .site
-        .write("edge.key", format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"));
+        .write("edge.key", format!("-----BEGIN {0}-----\n{CANARY}\n-----END {0}-----\n", "PRIVATE KEY"));
     let path = scene.site.configure(&config);
     for command in ["check", "run"] {
         let finished = scene.site.portcullis(&[command, "-c", path.to_str().unwrap()]);
