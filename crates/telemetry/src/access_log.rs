@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use crate::record::Clock;
 use crate::{Metrics, Record};
 
 /// Where access records go.
@@ -42,6 +43,7 @@ pub struct CoreLog {
     log: AccessLog,
     lines: Vec<u8>,
     records: u64,
+    clock: Clock,
 }
 
 /// The thread that writes; the process keeps it to reopen the file and to end it.
@@ -83,7 +85,7 @@ impl AccessLog {
     /// The log of one core.
     #[must_use]
     pub fn core(&self) -> CoreLog {
-        CoreLog { log: self.clone(), lines: Vec::new(), records: 0 }
+        CoreLog { log: self.clone(), lines: Vec::new(), records: 0, clock: Clock::default() }
     }
 
     /// Whether records go anywhere, so that a caller need not gather one.
@@ -102,12 +104,7 @@ impl CoreLog {
         if self.lines.capacity() == 0 {
             self.lines.reserve_exact(FULL + FULL / 4);
         }
-        let start = self.lines.len();
-        if record.write(&mut self.lines).is_err() {
-            self.lines.truncate(start);
-            self.log.metrics.access_log_dropped(1);
-            return;
-        }
+        record.write(&mut self.lines, &mut self.clock);
         self.records += 1;
         if self.lines.len() >= FULL {
             self.flush();
@@ -289,7 +286,7 @@ mod tests {
         });
         assert!(writer.close(SECONDS));
         let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(text.lines().filter(|line| line.ends_with("}}")).count(), 2_000);
+        assert_eq!(text.lines().filter(|line| line.ends_with(r#""resumed":true}"#)).count(), 2_000);
         assert_eq!(dropped(&metrics), 0);
     }
 

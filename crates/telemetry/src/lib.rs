@@ -7,6 +7,7 @@
 
 mod access_log;
 mod collect;
+mod json;
 mod log;
 mod metrics;
 mod per_core;
