@@ -314,16 +314,4 @@ impl Loads {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn eight_connections_accepted_on_one_core_are_served_by_both() {
-        let loads = Loads::new(2);
-        for _ in 0..8 {
-            loads.add(loads.choose(CoreId(0)));
-        }
-        assert_eq!(loads.0[0].load(Ordering::Relaxed), 4);
-        assert_eq!(loads.0[1].load(Ordering::Relaxed), 4);
-    }
-}
+mod tests;

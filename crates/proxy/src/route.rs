@@ -301,3 +301,7 @@ impl Paths {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;

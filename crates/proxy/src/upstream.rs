@@ -24,8 +24,6 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Taken in turn; never empty.
     pub endpoints: Vec<Endpoint>,
-    /// TLS to the endpoints, or plain HTTP.
-    pub tls: Option<Arc<ClientTls>>,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// How long a connection may wait unused.
@@ -38,14 +36,23 @@ pub struct Upstream {
 }
 
 /// One address of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Endpoint {
     /// A DNS name or an address, IPv6 without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
+    /// TLS, or plain HTTP.
+    pub tls: Option<Arc<ClientTls>>,
     /// The pool that connections to it are kept in.
     pub pool: PoolKey,
+}
+
+impl Endpoint {
+    /// Changes when the material behind new connections changes.
+    fn material(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.generation())
+    }
 }
 
 /// How long each step may take.
@@ -66,8 +73,6 @@ pub struct UpstreamParts {
     pub name: Arc<str>,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
-    /// TLS to the endpoints, or plain HTTP.
-    pub tls: Option<Arc<ClientTls>>,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// How long a connection may wait unused.
@@ -82,8 +87,8 @@ impl Upstream {
     /// An upstream of these parts.
     #[must_use]
     pub fn new(parts: UpstreamParts) -> Self {
-        let UpstreamParts { name, endpoints, tls, timeouts, idle, idle_per_core, series } = parts;
-        Self { name, endpoints, tls, timeouts, idle, idle_per_core, series, turn: AtomicUsize::new(0) }
+        let UpstreamParts { name, endpoints, timeouts, idle, idle_per_core, series } = parts;
+        Self { name, endpoints, timeouts, idle, idle_per_core, series, turn: AtomicUsize::new(0) }
     }
 
     /// The endpoint whose turn it is; the turn is shared by the cores.
@@ -95,10 +100,5 @@ impl Upstream {
                 several.get(turn.checked_rem(several.len())?)
             }
         }
-    }
-
-    /// Changes when the material behind new connections changes.
-    fn material(&self) -> u64 {
-        self.tls.as_ref().map_or(0, |tls| tls.generation())
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn connect(
         let stream =
             TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        match &upstream.tls {
+        match &endpoint.tls {
             Some(tls) => {
                 handshake(core, tls.connect(stream, core.now()).await.map_err(|e| e.to_string())?).await
             }

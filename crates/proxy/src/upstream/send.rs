@@ -58,7 +58,7 @@ pub async fn send(
 ) -> Result<Answer, Refusal> {
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
     let endpoint = upstream.next().ok_or_else(protocol)?;
-    let material = upstream.material();
+    let material = endpoint.material();
     let progress = request.body().progress();
     let reused = core.pools.borrow_mut().take(endpoint.pool, material);
     let (mut sender, spare) = match reused {
