@@ -301,7 +301,7 @@ fn an_explanation_says_where_each_policy_stands_and_how_it_erred() {
     assert_eq!(fault.policy.path.to_str(), Some("policies/a.cedar"));
     assert_eq!(fault.policy.annotations["owner"], "me");
     assert!(fault.message.contains("overflow"), "{}", fault.message);
-    assert_eq!(explained.policies, [fault.policy.clone()]);
+    assert_eq!(explained.policies, std::slice::from_ref(&fault.policy));
     assert_eq!(explained.shadows[0].policy.id.as_str(), "a.cedar#3");
     assert!(!explained.shadows[0].would_change);
 }
