@@ -9,14 +9,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use identity::certificate::inspect;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{GeneralName, X509Certificate};
 use zeroize::Zeroize;
 
 use crate::provider::signing_key;
-use crate::x509::{certificates, hex, system_time};
+use crate::x509::{certificates, parse, system_time};
 
 /// A certificate chain with its key, checked; what a listener shows and a client presents.
 pub struct Credential {
@@ -39,12 +40,10 @@ pub enum CredentialError {
     #[error("the certificate file has no `CERTIFICATE` section")]
     NoCertificate,
     /// A certificate of the chain cannot be read.
-    #[error("certificate {position} of the chain cannot be read: {reason}")]
+    #[error("certificate {position} of the chain cannot be read")]
     Certificate {
         /// Position in the file, from 1.
         position: usize,
-        /// What the parser found.
-        reason: String,
     },
     /// The chain's order or content is wrong.
     #[error(
@@ -100,7 +99,7 @@ impl Credential {
     pub fn from_pem(chain: &[u8], key: &[u8], now: SystemTime) -> Result<Self, CredentialError> {
         let chain =
             certificates(chain).map_err(|error| CredentialError::CertificatePem(error.to_string()))?;
-        let parsed = parse_chain(&chain)?;
+        let parsed = parse(&chain).map_err(|position| CredentialError::Certificate { position })?;
         check_order(&parsed)?;
         let leaf = parsed.first().ok_or(CredentialError::NoCertificate)?;
         let validity = leaf.validity();
@@ -111,20 +110,21 @@ impl Credential {
         if now < not_before {
             return Err(CredentialError::NotYetValid(validity.not_before.to_string()));
         }
-        let serial = hex(leaf.raw_serial());
-        let fingerprint = hex(&identity::sha256(leaf.as_raw()));
+        let summary = inspect(leaf.as_raw()).map_err(|_| CredentialError::Certificate { position: 1 })?;
         let (dns_names, addresses) = subject_names(leaf);
         let certified = CertifiedKey::new(chain, read_key(key)?);
         // Also a key whose public half the provider cannot tell is refused: nothing would prove the pair.
-        certified.keys_match().map_err(|_| CredentialError::KeyMismatch { serial: serial.clone() })?;
+        certified
+            .keys_match()
+            .map_err(|_| CredentialError::KeyMismatch { serial: summary.serial.clone() })?;
         Ok(Self {
             certified: Arc::new(certified),
             dns_names,
             addresses,
             not_before,
             not_after,
-            serial,
-            fingerprint,
+            serial: summary.serial,
+            fingerprint: summary.fingerprint_sha256,
         })
     }
 
@@ -151,7 +151,7 @@ impl Credential {
         self.not_after
     }
 
-    /// Serial number of the leaf, lower-case hexadecimal.
+    /// Serial number of the leaf, upper-case hexadecimal as `openssl x509 -serial` prints it.
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.serial
@@ -187,22 +187,6 @@ impl fmt::Debug for Credential {
             .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
     }
-}
-
-fn parse_chain<'a>(
-    chain: &'a [CertificateDer<'static>],
-) -> Result<Vec<X509Certificate<'a>>, CredentialError> {
-    let mut parsed = Vec::with_capacity(chain.len());
-    for (index, der) in chain.iter().enumerate() {
-        let unreadable = |reason: String| CredentialError::Certificate { position: index + 1, reason };
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(unreadable("bytes follow it".to_owned()));
-        }
-        parsed.push(certificate);
-    }
-    Ok(parsed)
 }
 
 fn check_order(chain: &[X509Certificate<'_>]) -> Result<(), CredentialError> {

@@ -56,10 +56,9 @@ pub(crate) fn load(pem: &[u8], authorities: &mut [Authority]) -> Result<(), Trus
         return Err(TrustError::NoCrl);
     }
     for der in ders {
-        let list =
-            OwnedCertRevocationList::from_der(&der).map_err(|error| TrustError::Crl(format!("{error:?}")))?;
+        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| TrustError::Crl(fault(&error)))?;
         let (_, parsed) =
-            CertificateRevocationList::from_der(&der).map_err(|error| TrustError::Crl(error.to_string()))?;
+            CertificateRevocationList::from_der(&der).map_err(|_| TrustError::Crl(UNREADABLE))?;
         let crl = Crl {
             list: list.into(),
             scope: Scope::of(&parsed)?,
@@ -67,7 +66,7 @@ pub(crate) fn load(pem: &[u8], authorities: &mut [Authority]) -> Result<(), Trus
             next_update: parsed
                 .next_update()
                 .map(system_time)
-                .ok_or_else(|| TrustError::Crl("it has no nextUpdate".to_owned()))?,
+                .ok_or(TrustError::Crl("it has no nextUpdate"))?,
         };
         signer(&parsed, authorities)?.add(crl);
     }
@@ -148,7 +147,7 @@ impl Scope {
             None => None,
             Some(DistributionPointName::FullName(names)) => Some(uris(names).map(str::to_owned).collect()),
             Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => {
-                return Err(TrustError::Crl("its distribution point is not named in full".to_owned()));
+                return Err(TrustError::Crl("its distribution point is not named in full"));
             }
         };
         Ok(Self { only_users: *only_contains_user_certs, only_authorities: *only_contains_ca_certs, points })
@@ -178,3 +177,18 @@ fn uris<'a>(names: &'a [GeneralName<'a>]) -> impl Iterator<Item = &'a str> {
         _ => None,
     })
 }
+
+fn fault(error: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match error {
+        E::UnsupportedDeltaCrl => "delta CRLs are not supported",
+        E::UnsupportedIndirectCrl => "indirect CRLs are not supported",
+        E::UnsupportedRevocationReasonsPartitioning => "CRLs for some reasons only are not supported",
+        E::UnsupportedCriticalExtension => "it has an unknown critical extension",
+        E::UnsupportedCrlVersion => "its version is not 2",
+        // The enum is open; the rest is syntax.
+        _ => UNREADABLE,
+    }
+}
+
+const UNREADABLE: &str = "it cannot be read";

@@ -25,7 +25,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use crate::peer::PeerError;
 use crate::provider::provider;
 use crate::revocation::{self, Crl, Role};
-use crate::x509::{certificates, system_time, unix};
+use crate::x509::{certificates, parse, system_time, unix};
 
 /// What a trust entry asks for beside its files.
 #[derive(Clone, Debug)]
@@ -79,12 +79,10 @@ pub enum TrustError {
     #[error("the CA file has no valid root: expected at least one CA certificate that is not expired")]
     NoRoot,
     /// A certificate of the CA file cannot be read.
-    #[error("certificate {position} of the CA file cannot be read: {reason}")]
+    #[error("certificate {position} of the CA file cannot be read")]
     Certificate {
         /// Position in the file, from 1.
         position: usize,
-        /// What the parser found.
-        reason: String,
     },
     /// A certificate of the CA file is none of an authority.
     #[error("certificate {position} of the CA file (`{subject}`) is not a CA that may sign certificates")]
@@ -102,7 +100,7 @@ pub enum TrustError {
     NoCrl,
     /// A CRL cannot be read or is of a kind that is not supported.
     #[error("the CRL cannot be used: {0}")]
-    Crl(String),
+    Crl(&'static str),
     /// A CRL's issuer is not in the CA file.
     #[error(
         "the CRL is issued by `{0}`, which is not in the CA file: expected the certificate of its issuer there"
@@ -137,7 +135,8 @@ impl Trust {
         now: SystemTime,
     ) -> Result<Self, TrustError> {
         let ders = certificates(ca).map_err(|error| TrustError::CaPem(error.to_string()))?;
-        let parsed = parse_authorities(&ders)?;
+        let parsed = parse(&ders).map_err(|position| TrustError::Certificate { position })?;
+        check_authorities(&parsed)?;
         let (roots, others): (Vec<_>, Vec<_>) =
             ders.iter().zip(&parsed).partition(|(_, certificate)| is_root(certificate, &parsed));
         let mut authorities: Vec<_> =
@@ -277,11 +276,7 @@ impl Trust {
             return Err(PeerError::Expired);
         }
         let ders = certificates_of(path);
-        let chain = ders
-            .iter()
-            .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| PeerError::Rules("it cannot be read"))?;
+        let chain = parse(&ders).map_err(|_| PeerError::Rules("it cannot be read"))?;
         let mut until = root.not_after;
         for (index, certificate) in chain.iter().enumerate() {
             until = until.min(system_time(certificate.validity().not_after));
@@ -333,21 +328,17 @@ fn certificates_of<'p>(path: &'p VerifiedPath<'p>) -> Vec<CertificateDer<'p>> {
         .collect()
 }
 
-fn parse_authorities<'a>(
-    ders: &'a [CertificateDer<'static>],
-) -> Result<Vec<X509Certificate<'a>>, TrustError> {
-    let mut parsed = Vec::with_capacity(ders.len());
-    for (index, der) in ders.iter().enumerate() {
-        let position = index + 1;
-        let (_, certificate) = X509Certificate::from_der(der)
-            .map_err(|error| TrustError::Certificate { position, reason: error.to_string() })?;
-        if !certificate.is_ca() || certificate_usage(&certificate).is_some_and(|usage| !usage.key_cert_sign())
-        {
-            return Err(TrustError::NotAuthority { position, subject: certificate.subject().to_string() });
+/// The first certificate that is no authority's.
+fn check_authorities(certificates: &[X509Certificate<'_>]) -> Result<(), TrustError> {
+    let is_authority = |certificate: &X509Certificate<'_>| {
+        certificate.is_ca() && certificate_usage(certificate).is_none_or(|usage| usage.key_cert_sign())
+    };
+    match certificates.iter().zip(1..).find(|(certificate, _)| !is_authority(certificate)) {
+        None => Ok(()),
+        Some((certificate, position)) => {
+            Err(TrustError::NotAuthority { position, subject: certificate.subject().to_string() })
         }
-        parsed.push(certificate);
     }
-    Ok(parsed)
 }
 
 /// Signed by itself, or by none of the others.
@@ -362,7 +353,7 @@ fn is_root(certificate: &X509Certificate<'_>, all: &[X509Certificate<'_>]) -> bo
 fn anchor(der: &CertificateDer<'static>, position: usize) -> Result<TrustAnchor<'static>, TrustError> {
     webpki::anchor_from_trusted_cert(der)
         .map(|anchor| anchor.to_owned())
-        .map_err(|error| TrustError::Certificate { position, reason: format!("{error:?}") })
+        .map_err(|_| TrustError::Certificate { position })
 }
 
 fn certificate_usage<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a KeyUsageExtension> {

@@ -1,15 +1,26 @@
 //! Small readings of X.509 that loading and verifying share.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 /// All `CERTIFICATE` sections of a PEM file, in order. A section that does not end (a half-written file) is an error.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     CertificateDer::pem_slice_iter(pem).collect()
+}
+
+/// Reads certificates; the error is the position, from 1, of the one that cannot be read.
+pub(crate) fn parse<'a>(ders: &'a [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'a>>, usize> {
+    ders.iter()
+        .zip(1..)
+        .map(|(der, position)| match X509Certificate::from_der(der) {
+            Ok(([], certificate)) => Ok(certificate),
+            Ok(_) | Err(_) => Err(position),
+        })
+        .collect()
 }
 
 /// An ASN.1 time as system time; times before 1970 are 1970.
@@ -35,13 +46,4 @@ pub(crate) fn unix(time: SystemTime) -> UnixTime {
 /// The other way round of [`unix`].
 pub(crate) fn from_unix(time: UnixTime) -> SystemTime {
     system(time.as_secs())
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
