@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
@@ -89,7 +89,7 @@ impl Record {
         }
     }
 
-    fn write(&self) {
+    fn write(&self, duration: Duration) {
         let handshake = self.connection.handshake();
         let principal: Option<&PrincipalId> = self.caller.as_ref().map(|caller| &caller.principal.id);
         let peer = self.connection.peer_address().to_canonical();
@@ -116,7 +116,7 @@ impl Record {
             upstream: self.upstream.as_deref(),
             bytes_in: self.sent.as_ref().map_or(0, |sent| sent.bytes()),
             bytes_out: self.bytes_out,
-            duration: self.began.elapsed(),
+            duration,
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
             tls: handshake.map(|h| TlsRecord {
                 version: h.version.as_str(),
@@ -130,6 +130,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let core = self.core.id.index();
+        let duration = self.began.elapsed();
         if std::thread::panicking() {
             self.code = Some("PANIC");
         } else if !self.complete && self.code.is_none() {
@@ -139,10 +140,10 @@ impl Drop for Record {
             self.core.metrics.refused(core, code);
         }
         if let Some(route) = self.route.and_then(|index| self.snapshot.route(index)) {
-            route.series.record(core, self.status, self.began.elapsed());
+            route.series.record(core, self.status, duration);
         }
         self.core.metrics.request_ended(core);
         self.connection.ended(self.core.tick());
-        self.write();
+        self.write(duration);
     }
 }

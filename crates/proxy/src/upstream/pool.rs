@@ -1,7 +1,6 @@
 //! Unused connections of one core.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use hyper::client::conn::http1::SendRequest;
@@ -61,7 +60,7 @@ impl Pools {
         key: PoolKey,
         material: u64,
         sender: SendRequest<RequestBody>,
-        idle: Duration,
+        until: Instant,
         most: usize,
     ) {
         let pool = self.pools.entry(key).or_default();
@@ -70,7 +69,7 @@ impl Pools {
             pool.material = material;
         }
         if pool.idle.len() < most && !sender.is_closed() {
-            pool.idle.push_back(Idle { sender, until: Instant::now() + idle });
+            pool.idle.push_back(Idle { sender, until });
         }
     }
 

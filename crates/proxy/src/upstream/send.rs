@@ -39,7 +39,13 @@ impl Returning {
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
         let Self { sender, upstream, pool, material } = self;
-        core.pools.borrow_mut().put(pool, material, sender, upstream.idle, upstream.idle_per_core);
+        core.pools.borrow_mut().put(
+            pool,
+            material,
+            sender,
+            core.tick() + upstream.idle,
+            upstream.idle_per_core,
+        );
     }
 }
 
