@@ -7,32 +7,29 @@
 //! A change of trust or of the presented certificate makes a new configuration with a session store of its own: new
 //! connections use the new material, and [`ClientTls::generation`] tells the pool to let go of the old ones.
 
-use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+mod verifier;
+
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use identity::SpiffeId;
-use identity::certificate::{ServerIdentity, vet_server};
+use identity::certificate::ServerIdentity;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, Error, HandshakeKind};
+use rustls_pki_types::ServerName;
 use rustls_platform_verifier::Verifier as SystemVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use webpki::EndEntityCert;
 
-use crate::failure::Failure;
-use crate::peer::{self, PeerError};
+use verifier::{Expected, Judges, ServerVerifier};
+
+use crate::failure::HandshakeError;
+use crate::peer::PeerError;
 use crate::provider::provider;
-use crate::slot::next_generation;
-use crate::trust::Trust;
-use crate::x509::{from_unix, unix};
+use crate::slot::{Derived, next_generation};
 use crate::{Alpn, Credentials, SpecError, Trusts, Version};
 
 /// How an upstream is reached over TLS.
@@ -74,48 +71,8 @@ pub enum UpstreamTrust {
 #[derive(Debug)]
 pub struct ClientTls {
     server_name: ServerName<'static>,
-    authorities: Authorities,
-    expected: Arc<Expected>,
-    present: Option<Credentials>,
-    min_version: Version,
-    alpn: Vec<Alpn>,
-    current: ArcSwap<Current>,
-    /// Held while `current` is made anew, so that all cores share one session store.
-    renewal: Mutex<()>,
-}
-
-/// Why an upstream was not reached over TLS.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The server did not prove to be the expected one.
-    #[error("the server was refused: {0}")]
-    Peer(#[from] PeerError),
-    /// A certificate is to be presented and there is none.
-    #[error("there is no certificate to present")]
-    NoCredential,
-    /// The server ended the handshake with an alert.
-    #[error("the server ended the handshake: {0}")]
-    Alert(String),
-    /// The server did not speak TLS as we do.
-    #[error("the handshake broke the protocol: {0}")]
-    Protocol(String),
-    /// The socket failed or was closed.
-    #[error("the connection failed: {0}")]
-    Io(io::Error),
-}
-
-impl ConnectError {
-    /// The label of metrics and log lines: one of a closed set.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Peer(error) => error.code(),
-            Self::NoCredential => "no_credential",
-            Self::Alert(_) => "alert",
-            Self::Protocol(_) => "protocol",
-            Self::Io(_) => "io",
-        }
-    }
+    material: Material,
+    current: Derived<Current>,
 }
 
 impl ClientTls {
@@ -124,32 +81,9 @@ impl ClientTls {
     /// # Errors
     /// Names that are none, no trust entry, or a system without authorities.
     pub fn new(spec: &ClientSpec) -> Result<Self, SpecError> {
-        let expected = match &spec.expect {
-            None => Expected::name(&spec.server_name)?,
-            Some(Expect::Name(name)) => Expected::name(name)?,
-            Some(Expect::Spiffe(id)) => Expected { name: None, identity: ServerIdentity::Spiffe(id.clone()) },
-        };
-        let authorities = match &spec.trust {
-            UpstreamTrust::Trusts(trusts) if trusts.is_empty() => return Err(SpecError::NoTrust),
-            UpstreamTrust::Trusts(trusts) => Authorities::Slots(trusts.clone()),
-            UpstreamTrust::System if expected.name.is_none() => return Err(SpecError::SystemTrust),
-            UpstreamTrust::System => SystemVerifier::new(provider())
-                .map(|verifier| Authorities::System(Arc::new(verifier)))
-                .map_err(|error| SpecError::SystemStore(error.to_string()))?,
-        };
-        let mut tls = Self {
-            server_name: server_name(&spec.server_name)?,
-            authorities,
-            expected: Arc::new(expected),
-            present: spec.present.clone(),
-            min_version: spec.min_version,
-            alpn: spec.alpn.clone(),
-            current: ArcSwap::from_pointee(Current { id: 0, stamp: None, ready: Err(Unready::NoTrust) }),
-            renewal: Mutex::new(()),
-        };
-        let current = tls.renewed().map_err(|error| SpecError::Provider(error.to_string()))?;
-        tls.current = ArcSwap::from_pointee(current);
-        Ok(tls)
+        let material = Material::new(spec)?;
+        let current = material.build().map_err(|error| SpecError::Provider(error.to_string()))?;
+        Ok(Self { server_name: server_name(&spec.server_name)?, material, current: Derived::new(current) })
     }
 
     /// A number that changes with every change of the trust or of the certificate that new connections use: part of a
@@ -163,15 +97,15 @@ impl ClientTls {
     ///
     /// # Errors
     /// The handshake failed or the server is not the expected one.
-    pub async fn connect<IO>(&self, io: IO, now: SystemTime) -> Result<TlsStream<IO>, ConnectError>
+    pub async fn connect<IO>(&self, io: IO, now: SystemTime) -> Result<TlsStream<IO>, HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let current = self.current().map_err(|error| ConnectError::Protocol(error.to_string()))?;
+        let current = self.current()?;
         let ready = match &current.ready {
             Ok(ready) => ready,
             Err(Unready::NoTrust) => return Err(PeerError::NoTrust.into()),
-            Err(Unready::NoCredential) => return Err(ConnectError::NoCredential),
+            Err(Unready::NoCredential) => return Err(HandshakeError::NoCredential),
         };
         let connector = TlsConnector::from(Arc::clone(&ready.config));
         let stream = connector.connect(self.server_name.clone(), io).await?;
@@ -185,72 +119,18 @@ impl ClientTls {
 
     /// What holds now; made anew if a slot has changed.
     fn current(&self) -> Result<Arc<Current>, Error> {
-        let current = self.current.load();
-        if current.stamp == Some(self.stamp()) {
-            return Ok(Arc::clone(&current));
-        }
-        let _held = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
-        if current.stamp == Some(self.stamp()) {
-            return Ok(current);
-        }
-        let renewed = Arc::new(self.renewed()?);
-        self.current.store(Arc::clone(&renewed));
-        Ok(renewed)
-    }
-
-    /// Sum of the generations of all slots.
-    fn stamp(&self) -> u64 {
-        self.authorities.slots().iter().map(crate::Slot::generation).sum::<u64>()
-            + self.present.as_ref().map_or(0, crate::Slot::generation)
-    }
-
-    fn renewed(&self) -> Result<Current, Error> {
-        // Value and generation of each slot come from one load: a publication in between is seen next time.
-        let trusts: Vec<_> = self.authorities.slots().iter().map(crate::Slot::published).collect();
-        let present = self.present.as_ref().map(crate::Slot::published);
-        let stamp = trusts.iter().map(|slot| slot.generation).sum::<u64>()
-            + present.as_ref().map_or(0, |slot| slot.generation);
-        let unready = |why| Ok(Current { id: next_generation(), stamp: Some(stamp), ready: Err(why) });
-        let judges = match &self.authorities {
-            Authorities::System(verifier) => Judges::System(Arc::clone(verifier)),
-            Authorities::Slots(_) => {
-                Judges::Trusts(trusts.iter().filter_map(|slot| slot.value.clone()).collect())
-            }
-        };
-        if matches!(&judges, Judges::Trusts(trusts) if trusts.is_empty()) {
-            return unready(Unready::NoTrust);
-        }
-        let verifier = Arc::new(ServerVerifier { judges, expected: Arc::clone(&self.expected) });
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(self.min_version.and_above())?
-            .dangerous() // rustls's word for a verifier of one's own: ours is webpki with CRLs and identity checks.
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
-        let mut config = match present.map(|slot| slot.value.clone()) {
-            None => builder.with_no_client_auth(),
-            Some(Some(credential)) => {
-                let certified = SingleCertAndKey::from(Arc::clone(credential.certified_key()));
-                builder.with_client_cert_resolver(Arc::new(certified))
-            }
-            Some(None) => return unready(Unready::NoCredential),
-        };
-        config.alpn_protocols =
-            self.alpn.iter().filter_map(|protocol| protocol.wire()).map(<[u8]>::to_vec).collect();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let ready = Ready { config: Arc::new(config), verifier };
-        Ok(Current { id: next_generation(), stamp: Some(stamp), ready: Ok(ready) })
+        self.current.current(|current| current.stamp == self.material.stamp(), || self.material.build())
     }
 }
 
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        match Failure::of(error) {
-            Failure::Peer(error) => Self::Peer(error),
-            Failure::Alert(text) => Self::Alert(text),
-            Failure::Protocol(text) => Self::Protocol(text),
-            Failure::Io(error) => Self::Io(error),
-        }
-    }
+/// What configurations are made from.
+#[derive(Debug)]
+struct Material {
+    authorities: Authorities,
+    expected: Arc<Expected>,
+    present: Option<Credentials>,
+    min_version: Version,
+    alpn: Vec<Alpn>,
 }
 
 /// Where trust comes from.
@@ -260,20 +140,12 @@ enum Authorities {
     Slots(Vec<Trusts>),
 }
 
-impl Authorities {
-    fn slots(&self) -> &[Trusts] {
-        match self {
-            Self::System(_) => &[],
-            Self::Slots(slots) => slots,
-        }
-    }
-}
-
 /// What holds for one generation of all slots.
 #[derive(Debug)]
 struct Current {
     id: u64,
-    stamp: Option<u64>,
+    /// Sum of the slots' generations.
+    stamp: u64,
     ready: Result<Ready, Unready>,
 }
 
@@ -289,119 +161,85 @@ enum Unready {
     NoCredential,
 }
 
-/// The name or the id that the certificate must carry.
-#[derive(Debug)]
-struct Expected {
-    /// Compared by webpki; nothing where a SPIFFE id is expected.
-    name: Option<ServerName<'static>>,
-    identity: ServerIdentity,
+impl Material {
+    fn new(spec: &ClientSpec) -> Result<Self, SpecError> {
+        let by_name = |name: &str| -> Result<Expected, SpecError> {
+            Ok(Expected { name: Some(server_name(name)?), identity: ServerIdentity::Dns(name.to_owned()) })
+        };
+        let expected = match &spec.expect {
+            None => by_name(&spec.server_name)?,
+            Some(Expect::Name(name)) => by_name(name)?,
+            Some(Expect::Spiffe(id)) => Expected { name: None, identity: ServerIdentity::Spiffe(id.clone()) },
+        };
+        let authorities = match &spec.trust {
+            UpstreamTrust::Trusts(trusts) if trusts.is_empty() => return Err(SpecError::NoTrust),
+            UpstreamTrust::Trusts(trusts) => Authorities::Slots(trusts.clone()),
+            UpstreamTrust::System if expected.name.is_none() => return Err(SpecError::SystemTrust),
+            UpstreamTrust::System => SystemVerifier::new(provider())
+                .map(|verifier| Authorities::System(Arc::new(verifier)))
+                .map_err(|error| SpecError::SystemStore(error.to_string()))?,
+        };
+        Ok(Self {
+            authorities,
+            expected: Arc::new(expected),
+            present: spec.present.clone(),
+            min_version: spec.min_version,
+            alpn: spec.alpn.clone(),
+        })
+    }
+
+    /// Sum of the generations of all slots.
+    fn stamp(&self) -> u64 {
+        self.authorities.slots().iter().map(crate::Slot::generation).sum::<u64>()
+            + self.present.as_ref().map_or(0, crate::Slot::generation)
+    }
+
+    fn build(&self) -> Result<Current, Error> {
+        // Value and generation of each slot come from one load: a publication in between is seen next time.
+        let trusts: Vec<_> = self.authorities.slots().iter().map(crate::Slot::published).collect();
+        let present = self.present.as_ref().map(crate::Slot::published);
+        let stamp = trusts.iter().map(|slot| slot.generation).sum::<u64>()
+            + present.as_ref().map_or(0, |slot| slot.generation);
+        let current = |ready| Ok(Current { id: next_generation(), stamp, ready });
+        let judges = match &self.authorities {
+            Authorities::System(verifier) => Judges::System(Arc::clone(verifier)),
+            Authorities::Slots(_) => {
+                Judges::Trusts(trusts.iter().filter_map(|slot| slot.value.clone()).collect())
+            }
+        };
+        if matches!(&judges, Judges::Trusts(trusts) if trusts.is_empty()) {
+            return current(Err(Unready::NoTrust));
+        }
+        let verifier = Arc::new(ServerVerifier { judges, expected: Arc::clone(&self.expected) });
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(self.min_version.and_above())?
+            .dangerous() // rustls's word for a verifier of one's own: ours is webpki with CRLs and identity checks.
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
+        let mut config = match present.map(|slot| slot.value.clone()) {
+            None => builder.with_no_client_auth(),
+            Some(None) => return current(Err(Unready::NoCredential)),
+            Some(Some(credential)) => {
+                let certified = SingleCertAndKey::from(Arc::clone(credential.certified_key()));
+                builder.with_client_cert_resolver(Arc::new(certified))
+            }
+        };
+        config.alpn_protocols = Alpn::wire_list(&self.alpn);
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        current(Ok(Ready { config: Arc::new(config), verifier }))
+    }
 }
 
-impl Expected {
-    fn name(name: &str) -> Result<Self, SpecError> {
-        Ok(Self { name: Some(server_name(name)?), identity: ServerIdentity::Dns(name.to_owned()) })
+impl Authorities {
+    fn slots(&self) -> &[Trusts] {
+        match self {
+            Self::System(_) => &[],
+            Self::Slots(slots) => slots,
+        }
     }
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, SpecError> {
     ServerName::try_from(name.to_owned()).map_err(|_| SpecError::ServerName(name.to_owned()))
-}
-
-/// Judges servers by trust, CRLs, and the expected name or id, whatever name rustls asks about.
-struct ServerVerifier {
-    judges: Judges,
-    expected: Arc<Expected>,
-}
-
-enum Judges {
-    System(Arc<SystemVerifier>),
-    Trusts(Vec<Arc<Trust>>),
-}
-
-impl ServerVerifier {
-    fn judge(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), PeerError> {
-        let (leaf, intermediates) = chain.split_first().ok_or(PeerError::NoCertificate)?;
-        match &self.judges {
-            Judges::System(verifier) => {
-                let name = self.expected.name.as_ref().ok_or(PeerError::WrongName)?;
-                verifier
-                    .verify_server_cert(leaf, intermediates, name, &[], unix(now))
-                    .map_err(|error| peer::from_rustls(&error))?;
-                vet_server(leaf, &self.expected.identity, now)?;
-            }
-            Judges::Trusts(trusts) => {
-                self.first_that_fits(trusts, chain, now)?;
-                if let Some(name) = &self.expected.name {
-                    EndEntityCert::try_from(leaf)?.verify_is_valid_for_subject_name(name)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn first_that_fits(
-        &self,
-        trusts: &[Arc<Trust>],
-        chain: &[CertificateDer<'_>],
-        now: SystemTime,
-    ) -> Result<(), PeerError> {
-        let mut refusal = PeerError::Untrusted;
-        for trust in trusts {
-            match trust.verify_server(chain, &self.expected.identity, now) {
-                Ok(()) => return Ok(()),
-                // The entry that knows the issuer has the better reason.
-                Err(PeerError::Untrusted) => {}
-                Err(error) => refusal = error,
-            }
-        }
-        Err(refusal)
-    }
-}
-
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain: Vec<_> = std::iter::once(end_entity)
-            .chain(intermediates)
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
-        self.judge(&chain, from_unix(now))?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl fmt::Debug for ServerVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "verifier of {:?}", self.expected.identity)
-    }
 }
 
 /// Sessions that an upstream's configuration remembers, over all cores.

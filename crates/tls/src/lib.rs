@@ -31,15 +31,15 @@ mod slot;
 mod trust;
 mod x509;
 
-pub use client::{ClientSpec, ClientTls, ConnectError, Expect, UpstreamTrust};
+pub use client::{ClientSpec, ClientTls, Expect, UpstreamTrust};
 pub use credential::{Credential, CredentialError};
+pub use failure::HandshakeError;
 pub use peer::{Peer, PeerError};
 pub use protocol::{Alpn, Version};
 pub use provider::{install_default, provider, provider_name};
 pub use rustls_pki_types::CertificateDer;
 pub use server::{
-    AcceptError, Accepted, ClientAuth, Handshake, HostSpec, PolicyId, ServerSpec, ServerTls, SpecError,
-    WithoutSni,
+    Accepted, ClientAuth, Handshake, HostSpec, PolicyId, ServerSpec, ServerTls, SpecError, WithoutSni,
 };
 pub use slot::{Slot, SlotWriter};
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};

@@ -48,13 +48,14 @@ impl Version {
 }
 
 impl Alpn {
-    /// The protocol's name on the wire.
-    pub(crate) const fn wire(self) -> Option<&'static [u8]> {
-        match self {
-            Self::Http1 => Some(b"http/1.1"),
-            Self::Http2 => Some(b"h2"),
+    /// Protocol names as they are offered.
+    pub(crate) fn wire_list(protocols: &[Self]) -> Vec<Vec<u8>> {
+        let wire = |protocol: &Self| match protocol {
+            Self::Http1 => Some(b"http/1.1".to_vec()),
+            Self::Http2 => Some(b"h2".to_vec()),
             Self::None => None,
-        }
+        };
+        protocols.iter().filter_map(wire).collect()
     }
 
     pub(crate) fn negotiated(protocol: Option<&[u8]>) -> Self {

@@ -9,7 +9,7 @@
 //!
 //! Resumption proves nothing by itself: the remembered chain is judged again after every handshake, and tickets end with
 //! the trust that they were made under (`policy`). After the handshake rustls cuts peers that send more than 32 key update
-//! requests between two application records, or 16 empty records in a row.
+//! requests between two application records, or 32 empty records in a row.
 
 mod accept;
 mod hosts;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-pub use accept::{AcceptError, Accepted};
+pub use accept::Accepted;
 pub use hosts::PolicyId;
 pub use spec::{ClientAuth, HostSpec, ServerSpec, SpecError, WithoutSni};
 

@@ -6,8 +6,8 @@
 //! not do: two writers may store in the other order than they drew their numbers.)
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -21,6 +21,40 @@ pub struct SlotWriter<T>(Slot<T>);
 pub(crate) struct Published<T> {
     pub(crate) generation: u64,
     pub(crate) value: Option<Arc<T>>,
+}
+
+/// What is made from slots, and made anew when one of them has changed.
+#[derive(Debug)]
+pub(crate) struct Derived<T> {
+    current: ArcSwap<T>,
+    /// Held while `current` is made anew, so that all cores get the same one.
+    renewal: Mutex<()>,
+}
+
+impl<T> Derived<T> {
+    pub(crate) fn new(first: T) -> Self {
+        Self { current: ArcSwap::from_pointee(first), renewal: Mutex::new(()) }
+    }
+
+    /// What holds now: the last one while `is_current` says so, else what `make` makes.
+    pub(crate) fn current<E>(
+        &self,
+        is_current: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let current = self.current.load();
+        if is_current(&current) {
+            return Ok(Arc::clone(&current));
+        }
+        let _held = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        if is_current(&current) {
+            return Ok(current);
+        }
+        let renewed = Arc::new(make()?);
+        self.current.store(Arc::clone(&renewed));
+        Ok(renewed)
+    }
 }
 
 /// A number that this process has not drawn before, greater than all drawn before it.

@@ -25,7 +25,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use crate::peer::PeerError;
 use crate::provider::provider;
 use crate::revocation::{self, Crl, Role};
-use crate::x509::{certificates, parse, system_time, unix};
+use crate::x509::{certificates, joined, parse, system_time, unix};
 
 /// What a trust entry asks for beside its files.
 #[derive(Clone, Debug)]
@@ -236,8 +236,7 @@ impl Trust {
     ) -> Result<(T, SystemTime), PeerError> {
         let (leaf, sent) = chain.split_first().ok_or(PeerError::NoCertificate)?;
         let leaf = EndEntityCert::try_from(leaf)?;
-        let intermediates: Vec<_> =
-            sent.iter().chain(&self.intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
+        let intermediates = joined(sent, &self.intermediates);
         // What the callback finds is more exact than what webpki can carry out of it.
         let (refusal, until) = (Cell::new(None), Cell::new(now));
         let check = |path: &VerifiedPath<'_>| match self.check_path(path, now) {
@@ -319,6 +318,22 @@ impl Authority {
     pub(crate) fn signed(&self, verifies: impl FnOnce(&SubjectPublicKeyInfo<'_>) -> bool) -> bool {
         SubjectPublicKeyInfo::from_der(&self.key).is_ok_and(|(_, key)| verifies(&key))
     }
+}
+
+/// The first good verdict of several trust entries. Of the bad ones, the reason of an entry that knows the issuer.
+pub(crate) fn first_that_fits<I: IntoIterator, T>(
+    trusts: I,
+    judge: impl Fn(I::Item) -> Result<T, PeerError>,
+) -> Result<T, PeerError> {
+    let mut refusal = PeerError::Untrusted;
+    for trust in trusts {
+        match judge(trust) {
+            Ok(verdict) => return Ok(verdict),
+            Err(PeerError::Untrusted) => {}
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
 }
 
 /// Leaf first, without the root.

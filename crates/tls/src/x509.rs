@@ -12,6 +12,14 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, p
     CertificateDer::pem_slice_iter(pem).collect()
 }
 
+/// One list of two, borrowed.
+pub(crate) fn joined<'a>(
+    first: &'a [CertificateDer<'_>],
+    second: &'a [CertificateDer<'_>],
+) -> Vec<CertificateDer<'a>> {
+    first.iter().chain(second).map(|der| CertificateDer::from(der.as_ref())).collect()
+}
+
 /// Reads certificates; the error is the position, from 1, of the one that cannot be read.
 pub(crate) fn parse<'a>(ders: &'a [CertificateDer<'_>]) -> Result<Vec<X509Certificate<'a>>, usize> {
     ders.iter()

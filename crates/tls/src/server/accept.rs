@@ -1,6 +1,5 @@
 //! One handshake, from the ClientHello to a judged client.
 
-use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use super::hosts::canonical;
 use super::policy::{Clients, Current};
 use super::{DEFAULT, Handshake, PolicyId, ServerTls, Verdict, WithoutSni};
-use crate::failure::Failure;
+use crate::failure::HandshakeError;
 use crate::peer::{Peer, PeerError};
 use crate::{Alpn, Version};
 
@@ -27,46 +26,12 @@ pub struct Accepted<IO> {
     pub handshake: Handshake,
 }
 
-/// Why a connection was not accepted. The client got the fitting alert as far as it could be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// The client's certificate, or that it has none, or no name.
-    #[error("the client was refused: {0}")]
-    Peer(#[from] PeerError),
-    /// The policy has no certificate to show.
-    #[error("there is no certificate to show for this name")]
-    NoCredential,
-    /// The client ended the handshake with an alert.
-    #[error("the client ended the handshake: {0}")]
-    Alert(String),
-    /// The client did not speak TLS as we do.
-    #[error("the handshake broke the protocol: {0}")]
-    Protocol(String),
-    /// The socket failed or was closed.
-    #[error("the connection failed: {0}")]
-    Io(io::Error),
-}
-
-impl AcceptError {
-    /// The label of metrics and log lines: one of a closed set.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Peer(error) => error.code(),
-            Self::NoCredential => "no_credential",
-            Self::Alert(_) => "alert",
-            Self::Protocol(_) => "protocol",
-            Self::Io(_) => "io",
-        }
-    }
-}
-
 impl ServerTls {
     /// Takes one connection through its handshake. The caller puts a deadline around it.
     ///
     /// # Errors
     /// The handshake failed or its client is refused.
-    pub async fn accept<IO>(&self, io: IO, now: SystemTime) -> Result<Accepted<IO>, AcceptError>
+    pub async fn accept<IO>(&self, io: IO, now: SystemTime) -> Result<Accepted<IO>, HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -77,11 +42,11 @@ impl ServerTls {
             return Err(PeerError::NoServerName.into());
         }
         let id = sni.as_deref().map_or(DEFAULT, |name| self.policy_for_host(name));
-        let policy = self.policy(id).ok_or(AcceptError::NoCredential)?;
-        let current = policy.current().map_err(|error| AcceptError::Protocol(error.to_string()))?;
+        let policy = self.policy(id).ok_or(HandshakeError::NoCredential)?;
+        let current = policy.current()?;
         if !policy.has_credential() {
             send_alert(&mut start.io, INTERNAL_ERROR).await;
-            return Err(AcceptError::NoCredential);
+            return Err(HandshakeError::NoCredential);
         }
         if matches!(current.clients, Clients::Closed) {
             send_alert(&mut start.io, INTERNAL_ERROR).await;
@@ -89,7 +54,7 @@ impl ServerTls {
         }
         let stream = start.into_stream(Arc::clone(&current.config)).await?;
         // Once more, by the trust of now: a resumption asked no verifier, and trust may have changed meanwhile.
-        let current = policy.current().map_err(|error| AcceptError::Protocol(error.to_string()))?;
+        let current = policy.current()?;
         let handshake = self.judge(&stream, sni, id, &current, now)?;
         Ok(Accepted { stream, handshake })
     }
@@ -132,17 +97,6 @@ impl ServerTls {
             server: self.id,
             verdict: Verdict::new(current, until),
         })
-    }
-}
-
-impl From<io::Error> for AcceptError {
-    fn from(error: io::Error) -> Self {
-        match Failure::of(error) {
-            Failure::Peer(error) => Self::Peer(error),
-            Failure::Alert(text) => Self::Alert(text),
-            Failure::Protocol(text) => Self::Protocol(text),
-            Failure::Io(error) => Self::Io(error),
-        }
     }
 }
 

@@ -5,25 +5,22 @@
 //! from before it opens: rustls would resume it with the certificates it saw then, and ask no verifier.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{DistinguishedName, Error, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::hosts::{canonical, parent};
 use super::spec::{ClientAuth, HostSpec, SpecError};
 use crate::peer::PeerError;
-use crate::provider::{provider, ticketer};
-use crate::slot::next_generation;
-use crate::trust::{Judged, Trust};
-use crate::x509::from_unix;
+use crate::provider::{handshake_signatures, provider, ticketer};
+use crate::slot::{Derived, next_generation};
+use crate::trust::{Judged, Trust, first_that_fits};
+use crate::x509::{from_unix, joined};
 use crate::{Alpn, Credential, Credentials, Version};
 
 /// One TLS policy of a listener.
@@ -33,9 +30,7 @@ pub(super) struct Policy {
     resolver: Arc<Resolver>,
     min_version: Version,
     alpn: Vec<Alpn>,
-    current: ArcSwap<Current>,
-    /// Held while `current` is made anew, so that all cores get the same ticketer.
-    renewal: Mutex<()>,
+    current: Derived<Current>,
 }
 
 /// What holds for one generation of the policy's trust.
@@ -83,8 +78,7 @@ impl Policy {
             resolver,
             min_version,
             alpn: alpn.to_vec(),
-            current: ArcSwap::from_pointee(current),
-            renewal: Mutex::new(()),
+            current: Derived::new(current),
         })
     }
 
@@ -93,18 +87,10 @@ impl Policy {
     /// # Errors
     /// The provider could not make a configuration.
     pub(super) fn current(&self) -> Result<Arc<Current>, Error> {
-        let current = self.current.load();
-        if current.generation == generation_of(&self.client) {
-            return Ok(Arc::clone(&current));
-        }
-        let _held = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
-        if current.generation == generation_of(&self.client) {
-            return Ok(current);
-        }
-        let renewed = Arc::new(Current::new(&self.client, &self.resolver, self.min_version, &self.alpn)?);
-        self.current.store(Arc::clone(&renewed));
-        Ok(renewed)
+        self.current.current(
+            |current| current.generation == generation_of(&self.client),
+            || Current::new(&self.client, &self.resolver, self.min_version, &self.alpn),
+        )
     }
 
     pub(super) fn same_rule(&self, other: &Self) -> bool {
@@ -147,8 +133,7 @@ impl Current {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::clone(resolver) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols =
-            alpn.iter().filter_map(|protocol| protocol.wire()).map(<[u8]>::to_vec).collect();
+        config.alpn_protocols = Alpn::wire_list(alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ticketer()?;
         config.send_tls13_tickets = TICKETS;
@@ -169,28 +154,15 @@ impl Clients {
             (Self::Judged { required: true, .. }, None) => Err(PeerError::NoCertificate),
             // Proven under an older rule, and by no trust entry of today's.
             (Self::Unasked, Some(_)) | (Self::Closed, _) => Err(PeerError::NoTrust),
-            (Self::Judged { trusts, .. }, Some(chain)) => first_that_fits(trusts, chain, now).map(Some),
-        }
-    }
-}
-
-fn first_that_fits(
-    trusts: &[(Arc<Trust>, u64)],
-    chain: &[CertificateDer<'_>],
-    now: SystemTime,
-) -> Result<Proven, PeerError> {
-    let mut refusal = PeerError::Untrusted;
-    for (trust, generation) in trusts {
-        match trust.judge_client(chain, now) {
-            Ok(judged) => {
-                return Ok(Proven { judged, trust: Arc::clone(trust.name()), generation: *generation });
+            (Self::Judged { trusts, .. }, Some(chain)) => {
+                first_that_fits(trusts.iter(), |(trust, generation)| {
+                    let judged = trust.judge_client(chain, now)?;
+                    Ok(Proven { judged, trust: Arc::clone(trust.name()), generation: *generation })
+                })
+                .map(Some)
             }
-            // The entry that knows the issuer has the better reason.
-            Err(PeerError::Untrusted) => {}
-            Err(error) => refusal = error,
         }
     }
-    Err(refusal)
 }
 
 fn generation_of(client: &ClientAuth) -> u64 {
@@ -259,35 +231,12 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let chain: Vec<_> = std::iter::once(end_entity)
-            .chain(intermediates)
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
+        let chain = joined(std::slice::from_ref(end_entity), intermediates);
         self.clients.judge(Some(&chain), from_unix(now))?;
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    handshake_signatures!();
 }
 
 impl fmt::Debug for ClientVerifier {

@@ -7,7 +7,7 @@ use identity::SpiffeId;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use tls::{
-    Alpn, ClientSpec, ClientTls, ConnectError, Expect, PeerError, SlotWriter, SpecError, StaleCrl, Trusts,
+    Alpn, ClientSpec, ClientTls, Expect, HandshakeError, PeerError, SlotWriter, SpecError, StaleCrl, Trusts,
     UpstreamTrust, Version, provider,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -48,7 +48,7 @@ async fn reach(
     tls: &ClientTls,
     upstream: &Arc<ServerConfig>,
     now: SystemTime,
-) -> Result<(bool, usize), ConnectError> {
+) -> Result<(bool, usize), HandshakeError> {
     let (near, far) = duplex(64 * 1024);
     let serve = async {
         let mut stream = TlsAcceptor::from(Arc::clone(upstream)).accept(far).await.ok()?;
@@ -60,7 +60,7 @@ async fn reach(
     let ask = async {
         let mut stream = tls.connect(near, now).await?;
         let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        stream.read_u8().await.map_err(ConnectError::from)?;
+        stream.read_u8().await.map_err(HandshakeError::from)?;
         Ok(resumed)
     };
     let (seen, asked) = tokio::join!(serve, ask);
@@ -164,7 +164,7 @@ async fn a_resumed_session_does_not_outlive_the_upstreams_certificate() {
     let tls = ClientTls::new(&spec(&trust)).unwrap();
     assert!(!reach(&tls, &upstream, year(2059)).await.unwrap().0);
     let error = reach(&tls, &upstream, year(2061)).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Peer(PeerError::Expired)), "{error}");
+    assert!(matches!(error, HandshakeError::Peer(PeerError::Expired)), "{error}");
 }
 
 #[test]

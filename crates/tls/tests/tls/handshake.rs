@@ -13,7 +13,7 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tls::{
-    AcceptError, Alpn, ClientAuth, Credential, Credentials, Handshake, HostSpec, ServerSpec, ServerTls,
+    Alpn, ClientAuth, Credential, Credentials, Handshake, HandshakeError, HostSpec, ServerSpec, ServerTls,
     SlotWriter, StaleCrl, Trust, TrustOptions, Trusts, Version, WithoutSni, provider,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
@@ -23,14 +23,14 @@ use crate::authority::{Authority, Issued, Leaf};
 
 /// What came of a handshake on both sides.
 pub(crate) struct Outcome {
-    pub(crate) server: Result<Handshake, AcceptError>,
+    pub(crate) server: Result<Handshake, HandshakeError>,
     /// The leaf that the server showed, if the client could read a byte over the connection.
     pub(crate) shown: Option<CertificateDer<'static>>,
 }
 
 impl Outcome {
     pub(crate) fn code(&self) -> &'static str {
-        self.server.as_ref().map_or_else(AcceptError::code, |_| "accepted")
+        self.server.as_ref().map_or_else(HandshakeError::code, |_| "accepted")
     }
 
     pub(crate) fn handshake(self) -> Handshake {
@@ -81,8 +81,8 @@ pub(crate) async fn shake_in_pieces(
     let serve = async {
         let mut accepted = tls.accept(far, now).await?;
         // The client reads this after the ticket.
-        accepted.stream.write_all(b"x").await.map_err(AcceptError::Io)?;
-        accepted.stream.shutdown().await.map_err(AcceptError::Io)?;
+        accepted.stream.write_all(b"x").await.map_err(HandshakeError::Io)?;
+        accepted.stream.shutdown().await.map_err(HandshakeError::Io)?;
         Ok(accepted.handshake)
     };
     let ask = async {

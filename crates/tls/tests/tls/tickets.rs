@@ -100,6 +100,6 @@ async fn a_resumed_session_does_not_outlive_its_certificate() {
         shake(&tls, &config, "gw.test").await.handshake();
         let late = shake_at(&tls, &config, "gw.test", year(2061)).await;
         let error = late.server.unwrap_err();
-        assert!(matches!(error, tls::AcceptError::Peer(PeerError::Expired)), "{error}");
+        assert!(matches!(error, tls::HandshakeError::Peer(PeerError::Expired)), "{error}");
     }
 }
