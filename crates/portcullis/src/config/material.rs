@@ -18,7 +18,9 @@ use tls::{Credential, StaleCrl, TrustOptions};
 use zeroize::Zeroizing;
 
 use super::finding::Finding;
-use super::model::{CertificateFiles, Config, FileReference, Jwks, Name, NameForm, ServerTrust, Trust, WhenStale};
+use super::model::{
+    CertificateFiles, Config, FileReference, Jwks, Name, NameForm, ServerTrust, Trust, WhenStale,
+};
 
 /// Everything that files gave, by entry.
 #[derive(Debug, Default)]
@@ -122,7 +124,7 @@ impl Material {
                 material.keys.extend(load(name, &KeyFile(reference.clone()), now, &mut findings));
             }
             if let ServerTrust::File(reference) = &issuer.trust
-                && let Err(error) = read(reference).and_then(|pem| authorities(reference, &pem, now))
+                && let Err(error) = server_trust(reference, now)
             {
                 findings.push(finding(error));
             }
@@ -157,7 +159,8 @@ impl FromFiles for NamedTrust {
     }
 
     fn parse(&self, bytes: &[Zeroizing<Vec<u8>>], now: SystemTime) -> Result<Arc<tls::Trust>, MaterialError> {
-        let (ca, lists) = bytes.split_first().ok_or_else(|| MaterialError::new(&self.entry.ca, "a file is missing"))?;
+        let (ca, lists) =
+            bytes.split_first().ok_or_else(|| MaterialError::new(&self.entry.ca, "a file is missing"))?;
         let lists: Vec<Vec<u8>> = lists.iter().map(|list| list.to_vec()).collect();
         let options = TrustOptions {
             names: match &self.entry.names {
@@ -196,22 +199,15 @@ impl MaterialError {
     }
 }
 
-/// The PEM of the authorities that vouch for an issuer's server.
+/// The authorities that vouch for an issuer's server.
 ///
 /// # Errors
 /// A file that cannot be read or holds no authority.
-pub fn server_trust(reference: &FileReference, now: SystemTime) -> Result<Vec<u8>, MaterialError> {
+pub fn server_trust(reference: &FileReference, now: SystemTime) -> Result<Arc<tls::Trust>, MaterialError> {
     let pem = read(reference)?;
-    authorities(reference, &pem, now)?;
-    Ok(pem.to_vec())
-}
-
-fn authorities(reference: &FileReference, pem: &[u8], now: SystemTime) -> Result<(), MaterialError> {
     let options = TrustOptions { names: CertificateNames::Dns, when_stale: StaleCrl::Reject };
-    match tls::Trust::from_pem("issuer", pem, &[], options, now) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(MaterialError::new(reference, error.to_string())),
-    }
+    let trust = tls::Trust::from_pem("issuer", &pem, &[], options, now);
+    trust.map(Arc::new).map_err(|error| MaterialError::new(reference, error.to_string()))
 }
 
 fn load<F: FromFiles>(

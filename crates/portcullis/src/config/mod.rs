@@ -8,11 +8,12 @@ mod check;
 mod finding;
 pub mod material;
 pub mod model;
-mod policies;
+pub mod policies;
 mod problem;
 mod raw;
 mod reader;
 mod render;
+pub mod schema;
 mod tree;
 mod values;
 
@@ -100,7 +101,11 @@ impl Placing {
     }
 }
 
-fn parse(name: &str, text: String, directory: &Path) -> (Arc<Source>, Option<Node>, Option<Config>, Vec<Finding>) {
+fn parse(
+    name: &str,
+    text: String,
+    directory: &Path,
+) -> (Arc<Source>, Option<Node>, Option<Config>, Vec<Finding>) {
     let source = Arc::new(Source { name: name.to_owned(), text });
     let mut findings = Vec::new();
     let tree = match tree::parse(&source.text, &mut findings) {

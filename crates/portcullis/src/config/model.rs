@@ -14,6 +14,7 @@ use http::header::HeaderName;
 use http::{Method, StatusCode};
 use identity::jwt::{Algorithm, ClaimMapping};
 use ipnet::IpNet;
+use limit::Quota;
 
 use proxy::route::{HostPattern, PathPattern, PathRules, Rewrite, Template};
 
@@ -24,7 +25,6 @@ pub use super::raw::operation::{LogFormat, LogLevel};
 pub use super::values::field::ExpectedPeer;
 pub use super::values::network::{Endpoint, FetchUrl, Scheme};
 pub use super::values::pattern::{Name, SniName};
-pub use super::values::quantity::Rate;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -270,7 +270,7 @@ pub struct UpstreamTls {
     pub trust: Option<Vec<Name>>,
     /// Whom it must prove to be; `None` is the SNI's name.
     pub expect: Option<ExpectedPeer>,
-    /// The SNI; `None` is the endpoints' one host.
+    /// The SNI; `None` is the endpoint's host.
     pub sni: Option<String>,
 }
 
@@ -351,10 +351,8 @@ pub enum Action {
 pub struct Limit {
     /// What is counted.
     pub key: LimitKey,
-    /// How many in which time.
-    pub rate: Rate,
-    /// How many at once.
-    pub burst: NonZeroU32,
+    /// How many in which time, and at once.
+    pub quota: Quota,
     /// Whether it is charged before authentication.
     pub at_edge: bool,
     /// How many keys are remembered.

@@ -50,7 +50,10 @@ pub fn claims(config: &Config) -> ClaimSchema {
 /// The routes as policies see them, in the order of the configuration.
 #[must_use]
 pub fn routes(config: &Config) -> Vec<RouteFacts> {
-    let facts = |route: &super::model::Route| RouteFacts { name: route.name.to_string(), labels: route.labels.clone() };
+    let facts = |route: &super::model::Route| RouteFacts {
+        name: route.name.to_string(),
+        labels: route.labels.clone(),
+    };
     config.routes.iter().map(facts).collect()
 }
 
@@ -77,8 +80,14 @@ pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<(Engine, C
 }
 
 /// Cedar's problems with their source, so that they are shown like all others.
-pub fn problems(found: &[policy::Problem], sources: &[PolicySource], severity: Severity) -> Vec<Problem> {
-    let shown = |path: &Path, text: &str| Arc::new(Source { name: path.display().to_string(), text: text.to_owned() });
+pub(super) fn problems(
+    found: &[policy::Problem],
+    sources: &[PolicySource],
+    severity: Severity,
+) -> Vec<Problem> {
+    let shown = |path: &Path, text: &str| {
+        Arc::new(Source { name: path.display().to_string(), text: text.to_owned() })
+    };
     let texts: BTreeMap<&Path, Arc<Source>> =
         sources.iter().map(|source| (source.path.as_path(), shown(&source.path, &source.text))).collect();
     let problem = |found: &policy::Problem| {

@@ -11,8 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::{files, wall_clock};
-use crate::config::model::{Jwt, ServerTrust};
+use super::wall_clock;
+use crate::config::material::server_trust;
+use crate::config::model::ServerTrust;
 
 /// Why nothing was fetched.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,12 @@ pub(super) enum FetchError {
     /// The discovery document is not what it should be.
     #[error("the discovery document {0}")]
     Discovery(&'static str),
+    /// The key set is refused.
+    #[error("the key set is refused: {0}")]
+    Keys(String),
+    /// It takes too long.
+    #[error("it takes too long")]
+    Slow,
     /// No HTTP, or an answer that is too large or cut short.
     #[error("bad answer: {0}")]
     Http(String),
@@ -32,7 +39,7 @@ pub(super) enum FetchError {
 }
 
 /// The body of a 200 answer, of at most `most` bytes.
-pub(super) async fn get(url: &Url, jwt: &Jwt, most: usize) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn get(url: &Url, trust: &ServerTrust, most: usize) -> Result<Vec<u8>, FetchError> {
     let host = url.host_str().ok_or_else(|| FetchError::Connect("the URL names no host".to_owned()))?;
     let port = url.port_or_known_default().unwrap_or(443);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -41,12 +48,12 @@ pub(super) async fn get(url: &Url, jwt: &Jwt, most: usize) -> Result<Vec<u8>, Fe
     if url.scheme() != "https" {
         return exchange(stream, url, most).await;
     }
-    let trust = match &jwt.trust {
+    let trust = match trust {
         ServerTrust::System => UpstreamTrust::System,
         ServerTrust::File(reference) => {
-            let trust = files::authority(&jwt.name, reference, wall_clock()).map_err(|problem| connect(&problem))?;
+            let trust = server_trust(reference, wall_clock()).map_err(|error| connect(&error))?;
             let mut writer = SlotWriter::empty();
-            writer.publish(trust.into());
+            writer.publish(trust);
             UpstreamTrust::Trusts(vec![writer.reader()])
         }
     };
@@ -70,9 +77,10 @@ where
     let http = |cause: &dyn std::fmt::Display| FetchError::Http(cause.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| http(&error))?;
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let authority = url.port().map_or_else(|| url.host_str().unwrap_or_default().to_owned(), |port| {
-        format!("{}:{port}", url.host_str().unwrap_or_default())
-    });
+    let authority = url.port().map_or_else(
+        || url.host_str().unwrap_or_default().to_owned(),
+        |port| format!("{}:{port}", url.host_str().unwrap_or_default()),
+    );
     let request = Request::get(target)
         .header(HOST, authority)
         .header(ACCEPT, "application/json")

@@ -1,131 +1,155 @@
-//! Keys of token issuers: fetched, refreshed ahead, kept when the issuer can't be reached.
+//! Keys of token issuers, fetched ahead of time.
 //!
-//! Nothing in a token chooses where keys come from. Redirects are not followed, proxies from the environment not
-//! used, answers bounded in size and time; a discovery document must name the issuer that it was asked for.
+//! **Passes:** a key set over TLS (plain HTTP from this machine only), fetched without redirects, proxies or cookies, within
+//! [`DEADLINE`] and [`LARGEST`]; by discovery only if the document's `issuer` is ours byte for byte (OpenID Connect
+//! Discovery section 4.3). **Refused:** everything else; the last good keys serve on until they are too old, and the
+//! next try comes sooner and then ever later, with jitter.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use admin::Readiness;
 use identity::jwks::{KeySet, KeyWriter};
-use serde_json::Value;
-use telemetry::{Material, Metrics};
-use tokio::time::{sleep, timeout};
+use serde::Deserialize;
+use telemetry::{Material as Kind, Metrics};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::fetch::{FetchError, get};
-use super::files::{self, Digest};
+use super::issuers::KeySource;
+use super::material::subject;
 use super::wall_clock;
-use crate::config::model::{FetchUrl, Jwks, Jwt};
+use crate::config::model::{FetchUrl, Jwks};
 
-/// Keeps the keys of one issuer fresh.
+/// Fetches the keys of one issuer for as long as they are configured.
 pub(super) struct Fetcher {
-    pub(super) jwt: Jwt,
+    pub(super) source: KeySource,
     pub(super) writer: KeyWriter,
+    pub(super) stop: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
-    /// What the file held, if the keys are in one.
-    pub(super) digest: Option<Digest>,
 }
 
 impl Fetcher {
-    /// Fetches for ever: on time, when a reader wants an unknown key, and again after a failure.
-    pub(super) async fn keep_fresh(mut self) {
-        let label = format!("jwks {}", self.jwt.name);
-        let mut failures = 0_u32;
-        let mut wanted = false;
+    /// Fetches until it is stopped.
+    pub(super) async fn run(self) {
+        let mut failures = 0;
         loop {
-            let delay = match self.fetch(wanted).await {
-                Ok(Some(keys)) => {
-                    for (kid, reason) in keys.skipped() {
-                        tracing::warn!(issuer = %self.jwt.name, kid, %reason, "key skipped");
-                    }
-                    let now = wall_clock();
-                    self.writer.publish(keys, now);
-                    let ends = (!self.is_file()).then(|| now + self.jwt.max_stale);
-                    self.metrics.material_loaded(Material::Jwks, self.jwt.name.as_str(), now, ends);
-                    self.readiness.recovered(&label);
+            match self.fetch().await {
+                Ok(keys) => {
                     failures = 0;
-                    self.pause()
+                    self.publish(keys);
                 }
-                Ok(None) => {
-                    self.readiness.recovered(&label);
-                    failures = 0;
-                    self.pause()
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&error, failures);
                 }
-                Err(cause) => {
-                    if failures == 0 {
-                        tracing::warn!(issuer = %self.jwt.name, cause, "keys not fetched: the last good ones go on");
-                    }
-                    self.writer.failed(cause.clone(), wall_clock());
-                    self.metrics.material_failed(Material::Jwks, self.jwt.name.as_str());
-                    self.readiness.degraded(&label, cause);
-                    failures = failures.saturating_add(1);
-                    jittered(Duration::from_secs(1 << failures.min(6)).min(self.jwt.refresh))
-                }
-            };
+            }
+            let pause =
+                if failures == 0 { self.source.refresh } else { backoff(failures, self.source.refresh) };
             tokio::select! {
-                () = sleep(delay) => wanted = false,
-                () = self.writer.wanted() => wanted = true,
+                () = tokio::time::sleep(jittered(pause, wall_clock())) => {}
+                () = self.writer.wanted() => {}
+                () = self.stop.cancelled() => return,
             }
         }
     }
 
-    fn is_file(&self) -> bool {
-        matches!(self.jwt.jwks, Jwks::File(_))
+    fn publish(&self, keys: KeySet) {
+        let now = wall_clock();
+        let name = &self.source.name;
+        for skipped in keys.skipped() {
+            tracing::warn!(issuer = %name, kid = skipped.kid, reason = skipped.reason, "a key is not used");
+        }
+        self.writer.publish(keys, now);
+        self.metrics.material_loaded(Kind::Jwks, name.as_str(), now, now.checked_add(self.source.max_stale));
+        self.readiness.recovered(&subject(Kind::Jwks, name));
     }
 
-    fn pause(&self) -> Duration {
-        if self.is_file() { FILE_POLL } else { jittered(self.jwt.refresh) }
+    fn failed(&self, error: &FetchError, failures: u32) {
+        let name = &self.source.name;
+        self.writer.failed(error.to_string(), wall_clock());
+        self.metrics.material_failed(Kind::Jwks, name.as_str());
+        self.readiness.degraded(subject(Kind::Jwks, name), error.to_string());
+        if failures.is_power_of_two() {
+            tracing::warn!(issuer = %name, reason = %error, failures, "keys cannot be fetched, the former stay");
+        }
     }
 
-    /// The keys; none if they are in a file that did not change, unless a reader wants to know.
-    async fn fetch(&mut self, wanted: bool) -> Result<Option<KeySet>, String> {
-        let (url, is_discovery) = match &self.jwt.jwks {
-            Jwks::File(reference) => {
-                let seen = self.digest.filter(|_| !wanted);
-                let read = files::key_set(reference, seen).map_err(|problem| problem.to_string())?;
-                return Ok(read.map(|read| {
-                    self.digest = Some(read.digest);
-                    read.value
-                }));
-            }
-            Jwks::Discover(issuer) => (issuer, true),
-            Jwks::Url(url) => (url, false),
-        };
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
         let fetching = async {
-            if !is_discovery {
-                return get(url.as_url(), &self.jwt, MAX_BYTES).await;
+            match &self.source.jwks {
+                Jwks::Discover(issuer) => {
+                    get(&self.discover(issuer).await?.url, &self.source.trust, LARGEST).await
+                }
+                Jwks::Url(url) => get(&url.url, &self.source.trust, LARGEST).await,
+                Jwks::File(_) => Err(FetchError::Connect("the keys are in a file".to_owned())),
             }
-            let mut document = url.as_url().clone();
-            document.set_path(&format!("{}{WELL_KNOWN}", document.path().trim_end_matches('/')));
-            let found = get(&document, &self.jwt, MAX_BYTES).await?;
-            let jwks = self.discovered(&found)?;
-            get(jwks.as_url(), &self.jwt, MAX_BYTES).await
         };
-        let json = timeout(TIMEOUT, fetching).await.map_err(|_| "timed out".to_owned())?.map_err(|e| e.to_string())?;
-        KeySet::parse(&json).map(Some).map_err(|error| error.to_string())
+        let body = timeout(DEADLINE, fetching).await.map_err(|_| FetchError::Slow)??;
+        KeySet::parse(&body).map_err(|error| FetchError::Keys(error.to_string()))
     }
 
-    /// The `jwks_uri` of a discovery document (OpenID Connect Discovery 1.0 section 4.3, RFC 8414 section 3.3).
-    fn discovered(&self, json: &[u8]) -> Result<FetchUrl, FetchError> {
-        let document: Value = serde_json::from_slice(json).map_err(|_| FetchError::Discovery("is no JSON"))?;
-        if document["issuer"].as_str() != Some(self.jwt.issuer.as_ref()) {
+    /// Where the discovery document says that the keys are (OpenID Connect Discovery 1.0 section 4.3).
+    async fn discover(&self, issuer: &FetchUrl) -> Result<FetchUrl, FetchError> {
+        let mut url = issuer.url.clone();
+        url.set_path(&format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/')));
+        let body = get(&url, &self.source.trust, LARGEST).await?;
+        let document: Discovery =
+            serde_json::from_slice(&body).map_err(|_| FetchError::Discovery("cannot be read"))?;
+        if document.issuer != *self.source.issuer {
             return Err(FetchError::Discovery("names another issuer"));
         }
-        let uri = document["jwks_uri"].as_str().ok_or(FetchError::Discovery("names no `jwks_uri`"))?;
-        FetchUrl::parse(uri).map_err(|_| FetchError::Discovery("names a `jwks_uri` that is no https URL"))
+        FetchUrl::read(&document.jwks_uri)
+            .ok_or(FetchError::Discovery("names a `jwks_uri` that is no `https` URL"))
     }
 }
 
-const WELL_KNOWN: &str = "/.well-known/openid-configuration";
-const MAX_BYTES: usize = 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a file is looked at.
-const FILE_POLL: Duration = Duration::from_secs(2);
+/// What counts of a discovery document.
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
 
-/// Between 80 and 100 % of a duration, so that many gateways do not come at once.
-fn jittered(duration: Duration) -> Duration {
-    let roll = RandomState::new().hash_one(0) % 1000;
-    duration.mul_f64(0.8 + roll as f64 / 5000.0)
+/// 1, 2, 4 … seconds, never longer than a minute or the time between refreshes.
+fn backoff(failures: u32, refresh: Duration) -> Duration {
+    let seconds = 1_u64 << failures.saturating_sub(1).min(6);
+    Duration::from_secs(seconds).min(LONGEST_BACKOFF).min(refresh)
+}
+
+/// 80 to 100 % of a pause, so that gateways that started together do not ask together. The clock's nanoseconds are random
+/// enough for that.
+fn jittered(pause: Duration, now: SystemTime) -> Duration {
+    let nanoseconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    pause.mul_f64(0.8 + 0.2 * f64::from(nanoseconds % 1000) / 1000.0)
+}
+
+/// For a whole fetch; a request that waits for it gives up after 2 s by itself.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A key set or discovery document is a few KiB.
+const LARGEST: usize = 1 << 20;
+
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_never_beyond_the_refresh() {
+        let pauses: Vec<u64> = (1..9).map(|n| backoff(n, Duration::from_secs(600)).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(backoff(40, Duration::from_secs(10)), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn jitter_only_shortens() {
+        for nanoseconds in [0, 1, 499, 999] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            let pause = jittered(Duration::from_secs(10), now);
+            assert!((Duration::from_secs(8)..=Duration::from_secs(10)).contains(&pause), "{pause:?}");
+        }
+    }
 }

@@ -1,265 +1,190 @@
-//! Material: slots that hold certificates, trust bundles and key sets, and the one writer of each.
+//! Files that renew material while the gateway runs.
 //!
-//! A candidate that fails its check never replaces anything; what is valid stays until something valid takes its
-//! place. A slot lives as long as its name is configured, across generations.
+//! Every look reads the files themselves, so that no missed event, coarse timestamp or symlink swap can hide a change.
+//! **Taken:** bytes that are the same in two looks and make a whole. **Not taken:** everything else; what was loaded before
+//! stays, the failure is counted, logged once for each content and shown as degraded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use admin::Readiness;
-use identity::jwks::{DEFAULT_COOLDOWN, KeyStatus, KeyStore};
-use serde_json::{Value, json};
-use telemetry::{Material, Metrics};
-use tls::{Credential, Credentials, SlotWriter, Trust, Trusts};
-use tokio::task::{AbortHandle, JoinSet};
+use telemetry::{Material as Kind, Metrics};
+use tls::{Credential, Trust};
 
-use super::files::{self, Digest, FileProblem, Files, Read};
-use super::{jwks, seconds};
-use crate::config::model::{CertificateFiles, Config, Jwks, Jwt, Name};
+use super::generation::Living;
+use crate::config::material::{Bytes, FromFiles, KeyFile, MaterialError};
+use crate::config::model::{Jwks, Name};
 
-/// All material of the gateway, with its writers.
-pub struct Materials {
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    credentials: BTreeMap<Name, Slot<CertificateFiles, Credential>>,
-    trusts: BTreeMap<Name, Slot<crate::config::model::Trust, Trust>>,
-    keys: BTreeMap<Name, Keys>,
-    fetchers: JoinSet<()>,
+/// Looks at files, and remembers what it saw.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    seen: BTreeMap<(Kind, Name), Seen>,
 }
 
-struct Slot<D, T> {
-    definition: D,
-    writer: SlotWriter<T>,
-    /// The files as they serve.
-    digest: Digest,
-    /// What was said of a candidate that failed, so that it is said once.
-    failure: Option<String>,
+/// The content that a look found and that is not taken.
+#[derive(Debug, Eq, PartialEq)]
+enum Seen {
+    /// It changed; it is taken when the next look finds the same.
+    Once([u8; 32]),
+    /// It was refused.
+    Refused([u8; 32]),
+    /// It could not be read, for this reason.
+    Unreadable(String),
 }
 
-struct Keys {
-    definition: Jwt,
-    store: KeyStore,
-    fetcher: AbortHandle,
+/// Where a look tells what it found.
+pub(super) struct Tell<'a> {
+    pub(super) metrics: &'a Metrics,
+    pub(super) readiness: &'a Readiness,
+    pub(super) now: SystemTime,
 }
 
-impl Materials {
-    /// No material yet.
-    #[must_use]
-    pub fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self {
-            metrics,
-            readiness,
-            credentials: BTreeMap::new(),
-            trusts: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            fetchers: JoinSet::new(),
-        }
-    }
-
-    /// The slot of a certificate.
-    #[must_use]
-    pub fn credential(&self, name: &Name) -> Option<Credentials> {
-        self.credentials.get(name).map(|slot| slot.writer.reader())
-    }
-
-    /// The slot of a trust bundle.
-    #[must_use]
-    pub fn trust(&self, name: &Name) -> Option<Trusts> {
-        self.trusts.get(name).map(|slot| slot.writer.reader())
-    }
-
-    /// The keys of an issuer.
-    #[must_use]
-    pub fn keys(&self, name: &Name) -> Option<KeyStore> {
-        self.keys.get(name).map(|keys| keys.store.clone())
-    }
-
-    /// Takes over what a configuration that passed its checks names. Needs a runtime: issuers' keys are fetched on it.
-    pub fn adopt(&mut self, config: &Config, files: Files, now: SystemTime) {
-        let Files { credentials, trusts, keys } = files;
-        for (name, read) in credentials {
-            if let Some(definition) = config.certificates.get(&name) {
-                let ends = Some(read.value.not_after());
-                publish(&mut self.credentials, &name, definition, read);
-                self.metrics.material_loaded(Material::Certificate, name.as_str(), now, ends);
+impl Watch {
+    /// Looks at all files once and publishes what is new and whole; true if something should be looked at again soon.
+    pub(super) fn look(&mut self, living: &Living, tell: &Tell<'_>) -> bool {
+        let mut unsettled = false;
+        for (name, held) in &living.certificates {
+            let look =
+                self.judge(Kind::Certificate, name, &held.definition, |digest| held.holds(digest), tell);
+            if let Look::Taken(value, digest) = look {
+                held.publish(Arc::clone(&value), digest);
+                note_certificate(tell.metrics, name, &value, tell.now);
+            } else {
+                unsettled |= matches!(look, Look::Unsettled);
             }
         }
-        for (name, read) in trusts {
-            if let Some(definition) = config.trust.get(&name) {
-                report_trust(&self.metrics, &name, &read.value, now);
-                publish(&mut self.trusts, &name, definition, read);
+        for (name, held) in &living.trust {
+            let look = self.judge(Kind::Trust, name, &held.definition, |digest| held.holds(digest), tell);
+            if let Look::Taken(value, digest) = look {
+                held.publish(Arc::clone(&value), digest);
+                note_trust(tell.metrics, name, &value, tell.now);
+            } else {
+                unsettled |= matches!(look, Look::Unsettled);
             }
         }
-        self.adopt_issuers(config, keys, now);
+        for (name, issuer) in &living.issuers {
+            let Jwks::File(reference) = &issuer.keys.source.jwks else { continue };
+            let file = KeyFile(reference.clone());
+            let look = self.judge(Kind::Jwks, name, &file, |digest| issuer.keys.holds(digest), tell);
+            if let Look::Taken(keys, digest) = look {
+                issuer.keys.publish_file(keys, digest, tell.now);
+                tell.metrics.material_loaded(Kind::Jwks, name.as_str(), tell.now, None);
+            } else {
+                unsettled |= matches!(look, Look::Unsettled);
+            }
+        }
+        unsettled
     }
 
-    /// Lets go of what the configuration that serves now names no more.
-    pub fn retain(&mut self, config: &Config) {
-        self.credentials.retain(|name, _| config.certificates.contains_key(name));
-        self.trusts.retain(|name, _| config.trust.contains_key(name));
-        self.keys.retain(|name, keys| {
-            let stays = config.jwt.contains_key(name);
+    /// Forgets what left the configuration.
+    pub(super) fn retain(&mut self, living: &Living, readiness: &Readiness) {
+        self.seen.retain(|(kind, name), _| {
+            let stays = is_configured(*kind, name.as_str(), living);
             if !stays {
-                keys.fetcher.abort();
+                readiness.recovered(&subject(*kind, name));
             }
             stays
         });
-        self.metrics.retain_material(|kind, name| match kind {
-            Material::Certificate => config.certificates.keys().any(|known| known.as_str() == name),
-            Material::Crl | Material::Trust => config.trust.keys().any(|known| known.as_str() == name),
-            Material::Jwks => config.jwt.keys().any(|known| known.as_str() == name),
-        });
     }
 
-    fn adopt_issuers(&mut self, config: &Config, mut from_files: BTreeMap<Name, Read<identity::jwks::KeySet>>, now: SystemTime) {
-        for (name, jwt) in &config.jwt {
-            if self.keys.get(name).is_some_and(|keys| same_source(&keys.definition, jwt)) {
-                continue;
-            }
-            // Keys in a file are as fresh as the file: they do not age.
-            let max_stale = if matches!(jwt.jwks, Jwks::File(_)) { Duration::MAX } else { jwt.max_stale };
-            let (store, writer) = KeyStore::new(name.as_str(), max_stale, DEFAULT_COOLDOWN);
-            let mut digest = None;
-            if let Some(read) = from_files.remove(name) {
-                digest = Some(read.digest);
-                writer.publish(read.value, now);
-                self.metrics.material_loaded(Material::Jwks, name.as_str(), now, None);
-            }
-            let fetcher = jwks::Fetcher {
-                jwt: jwt.clone(),
-                writer,
-                metrics: self.metrics.clone(),
-                readiness: self.readiness.clone(),
-                digest,
-            };
-            let fetcher = self.fetchers.spawn(fetcher.keep_fresh());
-            if let Some(former) = self.keys.insert(name.clone(), Keys { definition: jwt.clone(), store, fetcher }) {
-                former.fetcher.abort();
-            }
-        }
-    }
-
-    /// Looks at all files again, and publishes what changed and passes its check.
-    pub fn refresh(&mut self, now: SystemTime) {
-        for (name, slot) in &mut self.credentials {
-            let read = files::credential(&slot.definition, now, Some(slot.digest));
-            if let Some(value) = slot.take(read, Material::Certificate, name, &self.metrics, &self.readiness) {
-                self.metrics.material_loaded(Material::Certificate, name.as_str(), now, Some(value.not_after()));
-            }
-        }
-        for (name, slot) in &mut self.trusts {
-            let read = files::trust(name, &slot.definition, now, Some(slot.digest));
-            if let Some(value) = slot.take(read, Material::Trust, name, &self.metrics, &self.readiness) {
-                report_trust(&self.metrics, name, &value, now);
-            }
-        }
-    }
-
-    /// Names, ends and failures, for `status`.
-    #[must_use]
-    pub fn status(&self, now: SystemTime) -> Value {
-        let left = |end: SystemTime| end.duration_since(now).map_or(0, |left| left.as_secs());
-        let certificates = self.credentials.iter().map(|(name, slot)| {
-            let loaded = slot.writer.reader().load();
-            (name.to_string(), json!({
-                "seconds_left": loaded.as_ref().map(|c| left(c.not_after())),
-                "not_after": loaded.as_ref().map(|c| seconds(c.not_after())),
-                "serial": loaded.as_ref().map(|c| c.serial().to_owned()),
-                "error": slot.failure,
-            }))
-        });
-        let trust = self.trusts.iter().map(|(name, slot)| {
-            let loaded = slot.writer.reader().load();
-            (name.to_string(), json!({
-                "seconds_left": loaded.as_ref().and_then(|t| t.not_after()).map(left),
-                "crl_seconds_left": loaded.as_ref().and_then(|t| t.crl_next_update()).map(left),
-                "error": slot.failure,
-            }))
-        });
-        let keys = self.keys.iter().map(|(name, keys)| {
-            let KeyStatus { generation, keys, age, last_error, .. } = keys.store.status(now);
-            (name.to_string(), json!({
-                "keys": keys,
-                "generation": generation,
-                "age_seconds": age.map(|age| age.as_secs()),
-                "error": last_error.map(|(error, _)| error),
-            }))
-        });
-        json!({
-            "certificates": certificates.collect::<serde_json::Map<_, _>>(),
-            "trust": trust.collect::<serde_json::Map<_, _>>(),
-            "jwks": keys.collect::<serde_json::Map<_, _>>(),
-        })
-    }
-}
-
-impl<D, T> Slot<D, T> {
-    /// Publishes what was read; a failure is said once and changes nothing.
-    fn take(
+    fn judge<F: FromFiles>(
         &mut self,
-        read: Result<Option<Read<T>>, FileProblem>,
-        kind: Material,
+        kind: Kind,
         name: &Name,
-        metrics: &Metrics,
-        readiness: &Readiness,
-    ) -> Option<Arc<T>> {
-        let label = format!("{kind:?} {name}").to_lowercase();
-        match read {
-            Ok(read) => {
-                if self.failure.take().is_some() {
-                    readiness.recovered(&label);
-                }
-                let Read { value, digest } = read?;
-                let value = Arc::new(value);
-                self.writer.publish(value.clone());
-                self.digest = digest;
-                tracing::info!(material = label, "renewed");
-                Some(value)
+        of: &F,
+        holds: impl FnOnce(&[u8; 32]) -> bool,
+        tell: &Tell<'_>,
+    ) -> Look<F::Value> {
+        let key = (kind, name.clone());
+        let bytes = match Bytes::read(of) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let seen = Seen::Unreadable(error.reason.clone());
+                self.failed(key, seen, &error, tell);
+                return Look::Unchanged;
             }
-            Err(problem) => {
-                let message = problem.to_string();
-                if self.failure.as_ref() != Some(&message) {
-                    metrics.material_failed(kind, name.as_str());
-                    readiness.degraded(&label, &message);
-                    tracing::warn!(material = label, problem = message, "not renewed: what serves goes on");
-                    self.failure = Some(message);
-                }
-                None
+        };
+        if holds(&bytes.digest) {
+            if self.seen.remove(&key).is_some() {
+                tell.readiness.recovered(&subject(kind, name));
+            }
+            return Look::Unchanged;
+        }
+        match self.seen.get(&key) {
+            Some(Seen::Refused(digest)) if *digest == bytes.digest => return Look::Unchanged,
+            Some(Seen::Once(digest)) if *digest == bytes.digest => {}
+            _ => {
+                self.seen.insert(key, Seen::Once(bytes.digest));
+                return Look::Unsettled;
+            }
+        }
+        match bytes.parse(of, tell.now) {
+            Ok(loaded) => {
+                self.seen.remove(&key);
+                tell.readiness.recovered(&subject(kind, name));
+                tracing::info!(kind = word(kind), %name, "new material is in use");
+                Look::Taken(loaded.value, loaded.digest)
+            }
+            Err(error) => {
+                self.failed(key, Seen::Refused(bytes.digest), &error, tell);
+                Look::Unchanged
             }
         }
     }
-}
 
-fn publish<D: Clone, T>(slots: &mut BTreeMap<Name, Slot<D, T>>, name: &Name, definition: &D, read: Read<T>) {
-    let Read { value, digest } = read;
-    let slot = slots.entry(name.clone()).or_insert_with(|| Slot {
-        definition: definition.clone(),
-        writer: SlotWriter::empty(),
-        // Of nothing: the first value is always published.
-        digest: [0; 32],
-        failure: None,
-    });
-    slot.definition = definition.clone();
-    slot.failure = None;
-    if slot.digest != digest {
-        slot.digest = digest;
-        slot.writer.publish(Arc::new(value));
+    fn failed(&mut self, key: (Kind, Name), seen: Seen, error: &MaterialError, tell: &Tell<'_>) {
+        if self.seen.get(&key) == Some(&seen) {
+            return;
+        }
+        let (kind, name) = &key;
+        tell.metrics.material_failed(*kind, name.as_str());
+        tell.readiness.degraded(subject(*kind, name), error.reason.clone());
+        tracing::warn!(kind = word(*kind), %name, reason = %error, "new material is refused, the former stays");
+        self.seen.insert(key, seen);
     }
 }
 
-fn report_trust(metrics: &Metrics, name: &Name, trust: &Trust, now: SystemTime) {
-    metrics.material_loaded(Material::Trust, name.as_str(), now, trust.not_after());
-    if let Some(next) = trust.crl_next_update() {
-        metrics.material_loaded(Material::Crl, name.as_str(), now, Some(next));
+/// What came of looking at the files of one entry.
+enum Look<T> {
+    Unchanged,
+    Unsettled,
+    Taken(T, [u8; 32]),
+}
+
+/// Notes the end of a certificate.
+pub(super) fn note_certificate(metrics: &Metrics, name: &Name, credential: &Credential, now: SystemTime) {
+    metrics.material_loaded(Kind::Certificate, name.as_str(), now, Some(credential.not_after()));
+}
+
+/// Notes the ends of a trust bundle and of its revocation lists.
+pub(super) fn note_trust(metrics: &Metrics, name: &Name, trust: &Trust, now: SystemTime) {
+    metrics.material_loaded(Kind::Trust, name.as_str(), now, trust.not_after());
+    if let Some(next_update) = trust.crl_next_update() {
+        metrics.material_loaded(Kind::Crl, name.as_str(), now, Some(next_update));
     }
 }
 
-/// True when keys fetched for one serve for the other.
-fn same_source(one: &Jwt, two: &Jwt) -> bool {
-    one.jwks == two.jwks
-        && one.issuer == two.issuer
-        && one.trust == two.trust
-        && one.refresh == two.refresh
-        && one.max_stale == two.max_stale
+/// Whether an entry of this kind and name is part of what lives.
+pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
+    match kind {
+        Kind::Certificate => living.certificates.contains_key(name),
+        Kind::Trust => living.trust.contains_key(name),
+        Kind::Crl => living.trust.get(name).is_some_and(|held| !held.definition.entry.crl.is_empty()),
+        Kind::Jwks => living.issuers.contains_key(name),
+    }
+}
+
+/// What readiness calls an entry.
+pub(super) fn subject(kind: Kind, name: &Name) -> String {
+    format!("{} `{name}`", word(kind))
+}
+
+const fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Certificate => "certificate",
+        Kind::Trust => "trust",
+        Kind::Crl => "revocation list",
+        Kind::Jwks => "keys",
+    }
 }

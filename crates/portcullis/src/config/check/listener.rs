@@ -148,10 +148,10 @@ impl Check<'_> {
             connections: count(raw.connections, defaults.connections),
             connections_per_address: count(raw.connections_per_address, defaults.connections_per_address),
             handshake: time(raw.handshake, defaults.handshake),
-            header_bytes: self.size(raw.headers, defaults.header_bytes, HEADERS),
+            header_bytes: self.size(raw.headers.as_ref(), defaults.header_bytes, HEADERS),
             header_count: count(raw.header_count, defaults.header_count),
             header_timeout: time(raw.header_timeout, defaults.header_timeout),
-            uri_bytes: self.size(raw.uri, defaults.uri_bytes, URI),
+            uri_bytes: self.size(raw.uri.as_ref(), defaults.uri_bytes, URI),
             idle: time(raw.idle, defaults.idle),
             streams: count(raw.streams, defaults.streams),
             body_bytes: raw
@@ -168,13 +168,13 @@ impl Check<'_> {
 
     fn size(
         &mut self,
-        field: Option<Field<Size>>,
+        field: Option<&Field<Size>>,
         default: NonZeroU64,
         (low, high, expected): Bounds,
     ) -> NonZeroU64 {
         let Some(Field { value: Some(size), span }) = field else { return default };
         if !(low..=high).contains(&size.0.get()) {
-            self.error(Finding::error(span, format!("{} bytes", size.0)).expecting(expected));
+            self.error(Finding::error(*span, format!("{} bytes", size.0)).expecting(expected));
         }
         size.0
     }

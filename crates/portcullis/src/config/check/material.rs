@@ -59,8 +59,15 @@ impl Check<'_> {
             for claim in &jwt.claims {
                 let (kind, at) = kinds.entry(claim.name.clone()).or_insert((claim.kind, name.span));
                 if *kind != claim.kind {
-                    let finding = Finding::error(name.span, format!("the claim `{}` has another type here", claim.name));
-                    check.error(finding.expecting("one type for all issuers").related(*at, "first mapped by the entry at"));
+                    let finding = Finding::error(
+                        name.span,
+                        format!("the claim `{}` has another type here", claim.name),
+                    );
+                    check.error(
+                        finding
+                            .expecting("one type for all issuers")
+                            .related(*at, "first mapped by the entry at"),
+                    );
                 }
             }
             if let Some(first) = seen.insert(Arc::clone(&jwt.issuer), span) {

@@ -14,6 +14,7 @@ use crate::config::model::{
 use crate::config::raw::operation as raw;
 use crate::config::reader::Field;
 use crate::config::values::network::Bind;
+use crate::config::values::quantity::Rate;
 
 impl Check<'_> {
     pub(super) fn limit(&mut self, raw: raw::Limit, jwt: &BTreeMap<Name, Jwt>) -> Option<Limit> {
@@ -31,11 +32,17 @@ impl Check<'_> {
             (Some(LimitKey::Address), _) | (Some(LimitKey::Route) | None, Some(_)) => true,
             (_, None) => false,
         };
-        let rate = raw.rate.value?;
+        let Rate(rate) = raw.rate.value?;
+        let quota = match raw.burst {
+            Some(Field { value: Some(burst), span }) => rate.with_burst(burst.0).unwrap_or_else(|error| {
+                self.error(Finding::error(span, error.to_string()));
+                rate
+            }),
+            _ => rate,
+        };
         Some(Limit {
             key: key?,
-            rate,
-            burst: count(raw.burst, rate.count),
+            quota,
             at_edge,
             max_keys: count(raw.max_keys, const { NonZeroU32::new(131_072).unwrap() }),
         })

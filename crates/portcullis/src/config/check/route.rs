@@ -260,7 +260,13 @@ impl Check<'_> {
 
 /// Which routes match the same host and path on a listener: with a method in common they tie.
 #[derive(Default)]
-struct Ties(HashMap<(Name, HostPattern, PathPattern), Vec<(Name, Vec<Method>, Span)>>);
+struct Ties(HashMap<(Name, HostPattern, PathPattern), Vec<Placed>>);
+
+struct Placed {
+    name: Name,
+    methods: Vec<Method>,
+    span: Span,
+}
 
 impl Ties {
     fn add(&mut self, route: &Route, span: Span) -> Vec<Finding> {
@@ -273,14 +279,16 @@ impl Ties {
                     || route.methods.is_empty()
                     || methods.iter().any(|m| route.methods.contains(m))
             };
-            if let Some((other, _, at)) = same.iter().find(|(_, methods, _)| overlap(methods)) {
-                let message = format!("matches the same requests on `{listener}` as route `{other}`");
+            if let Some(other) = same.iter().find(|other| overlap(&other.methods)) {
+                let message = format!("matches the same requests on `{listener}` as route `{}`", other.name);
                 let finding = Finding::error(span, message);
                 findings.push(
-                    finding.expecting("another host, path or other methods").related(*at, "that stands at"),
+                    finding
+                        .expecting("another host, path or other methods")
+                        .related(other.span, "that stands at"),
                 );
             }
-            same.push((route.name.clone(), route.methods.clone(), span));
+            same.push(Placed { name: route.name.clone(), methods: route.methods.clone(), span });
         }
         findings
     }

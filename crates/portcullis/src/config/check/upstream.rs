@@ -21,14 +21,6 @@ impl Check<'_> {
             Some(tls) => Some(self.upstream_tls(tls.value?, tls.span, trust)?),
             None => (scheme? == Scheme::Https).then(UpstreamTls::default),
         };
-        let names_server = tls.as_ref().is_none_or(|tls| tls.sni.is_some());
-        let hosts = endpoints.windows(2).find(|pair| matches!(pair, [a, b] if a.value.host != b.value.host));
-        if let Some([_, other]) = hosts
-            && !names_server
-        {
-            let finding = Finding::error(other.span, "endpoints with different hosts");
-            self.error(finding.expecting("the same host for all, or `sni` under `tls`, the name that each of them has"));
-        }
         let (connect, response, request) = match flat(raw.timeouts) {
             Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.request),
             None => (None, None, None),

@@ -54,6 +54,7 @@ pub(in crate::config) struct Policies {
     /// The directory of the `*.cedar` files, relative to the configuration's directory.
     pub(in crate::config) directory: Field<FilePath>,
     /// `enforce`.
+    #[expect(dead_code, reason = "reading it is the check: there is one value")]
     pub(in crate::config) mode: Option<Field<PolicyMode>>,
 }
 
@@ -82,6 +83,7 @@ pub(in crate::config) struct AccessLog {
     /// `stdout` (default), `stderr`, `off`, or `{ file: PATH }`.
     pub(in crate::config) to: Option<Field<LogTarget>>,
     /// `json`.
+    #[expect(dead_code, reason = "reading it is the check: there is one value")]
     pub(in crate::config) format: Option<Field<AccessLogFormat>>,
 }
 

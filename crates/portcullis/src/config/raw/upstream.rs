@@ -37,7 +37,7 @@ pub(in crate::config) struct UpstreamTls {
     pub(in crate::config) trust: Option<Field<UpstreamTrust>>,
     /// Whom the upstream must prove to be: a SPIFFE id or a DNS name. Default: the name of `sni`.
     pub(in crate::config) expect: Option<Field<ExpectedPeer>>,
-    /// The SNI to send. Default: the endpoint's host; required where endpoints have different hosts.
+    /// The SNI to send. Default: the endpoint's host.
     pub(in crate::config) sni: Option<Field<SniName>>,
 }
 

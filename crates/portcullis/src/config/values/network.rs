@@ -115,6 +115,14 @@ pub struct FetchUrl {
     pub url: Url,
 }
 
+impl FetchUrl {
+    /// The same rule for a URL that comes from elsewhere than the configuration.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
 impl Word for FetchUrl {
     const EXPECTED: &'static str = "a URL such as `https://id.example.com`";
 

@@ -3,6 +3,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use limit::{Quota, QuotaError};
+
 use super::{Misread, Word, words};
 
 /// A time that is not zero.
@@ -66,29 +68,17 @@ impl Word for ByteRate {
 }
 
 /// So many times in so long.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Rate {
-    /// How many.
-    pub count: NonZeroU32,
-    /// In which time.
-    pub period: Duration,
-}
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Rate(pub(in crate::config) Quota);
 
 impl Word for Rate {
     const EXPECTED: &'static str = "a rate such as `50/s`, `100/m` or `1000/h`";
 
     fn parse(text: &str) -> Result<Self, Misread> {
-        let (count, unit) = text.split_once('/').ok_or(Misread::Other)?;
-        let period = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return Err(Misread::Other),
-        };
-        let count = digits(count).and_then(|count| u32::try_from(count).ok()).ok_or(Misread::Other)?;
-        let count =
-            NonZeroU32::new(count).ok_or("a rate of zero lets nothing through; remove the route instead")?;
-        Ok(Self { count, period: Duration::from_secs(period) })
+        Quota::parse(text).map(Self).map_err(|error| match error {
+            QuotaError::Form(_) => Misread::Other,
+            error => error.to_string().into(),
+        })
     }
 }
 
@@ -152,8 +142,6 @@ mod tests {
         assert_eq!(Timespan::parse("30d").unwrap().0, Duration::from_secs(30 * 86_400));
         assert_eq!(Size::parse("32KiB").unwrap().0.get(), 32 * 1024);
         assert_eq!(ByteRate::parse("1KiB/s").unwrap().0.get(), 1024);
-        let rate = Rate::parse("50/m").unwrap();
-        assert_eq!((rate.count.get(), rate.period), (50, Duration::from_secs(60)));
         assert_eq!(Tolerance::parse("0s").unwrap().0, Duration::ZERO);
     }
 

@@ -1,0 +1,71 @@
+//! The command line: one file for each command.
+//!
+//! A command is a function from its arguments to a [`Report`] (what it prints, and how it ends) or a [`CliError`]. Only
+//! [`main`] prints, through [`out`]; so every command can be tested without a process. Results go to standard output,
+//! complaints to standard error. The exit codes are those of [`Exit`].
+
+mod check;
+mod dev;
+mod exit;
+mod out;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::exit::Exit;
+
+use self::exit::{CliError, Report};
+
+/// Reads the command line, does what it says, and tells how that ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => cli.command.run().unwrap_or_else(|error| error.report()).print(),
+        Err(answer) => {
+            // Help goes to standard output, a complaint to standard error; a reader who left is no reason to fail.
+            answer.print().ok();
+            if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
+        }
+    };
+    exit.into()
+}
+
+/// An API gateway that proves, limits and decides every request before it is forwarded
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, after_long_help = EXIT_CODES, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Dev(dev::Dev),
+}
+
+impl Command {
+    fn run(&self) -> Result<Report, CliError> {
+        match self {
+            Self::Run(run) => run.run(),
+            Self::Check(check) => check.run(),
+            Self::Dev(dev) => dev.run(),
+        }
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything is as it should be
+  1  something failed while running
+  2  the command line is not understood
+  3  the configuration or a policy has problems
+  4  no running gateway can be reached
+  5  the answer is no: a case failed, a request is not allowed, a token does not verify";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,395 @@
+//! From a checked configuration to the next generation: a [`Snapshot`], and what lives on behind it.
+//!
+//! What did not change is the very same thing in the next generation: slots of material, key stores, limiter buckets,
+//! tickets of a listener, pools of an upstream. INVARIANT: building changes nothing that the running generation uses; only
+//! [`Living::publish`] does, when everything has been built.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::SystemTime;
+
+use limit::{Buckets, Concurrency};
+use policy::Engine;
+use proxy::limits::{LimitKey, RouteLimit};
+use proxy::normalize::fields::Reserved;
+use proxy::route::{Action, Route, Router};
+use proxy::upstream::PoolKey;
+use proxy::{Bounds, Snapshot, authenticate, snapshot};
+use telemetry::Metrics;
+use tls::{Credential, ServerTls, SpecError};
+
+use super::issuers::LivingIssuer;
+use super::material::{note_certificate, note_trust};
+use super::slots::{Held, next_id};
+use super::upstreams::LivingUpstream;
+use crate::config::material::{Material, NamedTrust};
+use crate::config::model::{self, Authenticate, CertificateFiles, Config, ListenerKind, Name, Proof};
+
+/// What lives on from one generation to the next.
+#[derive(Debug, Default)]
+pub(super) struct Living {
+    pub(super) certificates: BTreeMap<Name, Arc<Held<CertificateFiles, Credential>>>,
+    pub(super) trust: BTreeMap<Name, Arc<Held<NamedTrust, tls::Trust>>>,
+    pub(super) issuers: BTreeMap<Name, Arc<LivingIssuer>>,
+    pub(super) limits: BTreeMap<Name, LivingLimit>,
+    upstreams: BTreeMap<Name, LivingUpstream>,
+    concurrency: BTreeMap<Name, Arc<Concurrency>>,
+    listeners: BTreeMap<Name, LivingListener>,
+    pools: HashMap<String, PoolKey>,
+}
+
+/// The buckets of a limit.
+#[derive(Clone, Debug)]
+pub(super) struct LivingLimit {
+    definition: model::Limit,
+    pub(super) limit: RouteLimit,
+}
+
+#[derive(Clone, Debug)]
+struct LivingListener {
+    open: Arc<AtomicUsize>,
+    /// With the slots it was built on; tickets live in it.
+    tls: Option<(model::ListenerTls, Vec<u64>, Arc<ServerTls>)>,
+}
+
+/// Why a checked configuration does not run: what the system or the crypto provider says against it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub(super) struct BuildError {
+    place: String,
+    reason: String,
+}
+
+impl BuildError {
+    pub(super) fn new(place: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self { place: place.into(), reason: reason.to_string() }
+    }
+}
+
+/// What a generation is built with, beside its configuration.
+pub(super) struct Surroundings<'a> {
+    /// The number of the generation.
+    pub(super) generation: u64,
+    /// Where numbers go.
+    pub(super) metrics: &'a Metrics,
+    /// Where the listeners really listen.
+    pub(super) addresses: &'a BTreeMap<Name, SocketAddr>,
+}
+
+/// Builds what a checked configuration would run as, and throws it away: what only the system or the crypto provider can
+/// say against it is said before it counts.
+///
+/// # Errors
+/// The entry that does not work, and why.
+pub fn rehearse(config: &Config, engine: Engine) -> Result<(), String> {
+    let around = Surroundings { generation: 1, metrics: &Metrics::new(1), addresses: &BTreeMap::new() };
+    Living::default().next(config, engine, &around).map(drop).map_err(|error| error.to_string())
+}
+
+impl Living {
+    /// The next generation; nothing that runs is touched.
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        engine: Engine,
+        around: &Surroundings<'_>,
+    ) -> Result<(Snapshot, Self), BuildError> {
+        let mut next = Self { pools: self.pools.clone(), ..Self::default() };
+        for (name, files) in &config.certificates {
+            next.certificates.insert(name.clone(), carry_on(self.certificates.get(name), files));
+        }
+        for (name, entry) in &config.trust {
+            let named = NamedTrust { name: name.clone(), entry: entry.clone() };
+            next.trust.insert(name.clone(), carry_on(self.trust.get(name), &named));
+        }
+        for (name, jwt) in &config.jwt {
+            next.issuers.insert(name.clone(), LivingIssuer::next(jwt, self.issuers.get(name)));
+        }
+        for (name, definition) in &config.limits {
+            let limit = LivingLimit::next(name, definition, self.limits.get(name), around.metrics);
+            next.limits.insert(name.clone(), limit);
+        }
+        let mut live_pools = HashSet::new();
+        for (name, definition) in &config.upstreams {
+            let upstream =
+                LivingUpstream::next(name, definition, self.upstreams.get(name), &mut next, around.metrics)?;
+            live_pools.extend(upstream.upstream.endpoints.iter().map(|endpoint| endpoint.pool));
+            next.upstreams.insert(name.clone(), upstream);
+        }
+        next.pools.retain(|_, pool| live_pools.contains(pool));
+        let routes = self.routes(config, &engine, &mut next, around.metrics)?;
+        let listeners = self.listeners(config, &routes, &mut next, around)?;
+        let set = routes.iter().flat_map(|route| &route.set_fields).map(|(name, _)| name);
+        let snapshot = Snapshot {
+            generation: around.generation,
+            listeners,
+            reserved: Arc::new(Reserved::new(set)),
+            routes,
+            engine: Arc::new(engine),
+            pools: live_pools,
+        };
+        Ok((snapshot, next))
+    }
+
+    /// Publishes the material that was loaded with the configuration.
+    pub(super) fn publish(&self, material: &Material, metrics: &Metrics, now: SystemTime) {
+        for (name, loaded) in &material.certificates {
+            if let Some(held) = self.certificates.get(name).filter(|held| !held.holds(&loaded.digest)) {
+                held.publish(Arc::clone(&loaded.value), loaded.digest);
+            }
+            note_certificate(metrics, name, &loaded.value, now);
+        }
+        for (name, loaded) in &material.trust {
+            if let Some(held) = self.trust.get(name).filter(|held| !held.holds(&loaded.digest)) {
+                held.publish(Arc::clone(&loaded.value), loaded.digest);
+            }
+            note_trust(metrics, name, &loaded.value, now);
+        }
+        for (name, loaded) in &material.keys {
+            if let Some(issuer) = self.issuers.get(name).filter(|issuer| !issuer.keys.holds(&loaded.digest)) {
+                issuer.keys.publish_file(loaded.value.clone(), loaded.digest, now);
+            }
+            metrics.material_loaded(telemetry::Material::Jwks, name.as_str(), now, None);
+        }
+    }
+
+    fn routes(
+        &self,
+        config: &Config,
+        engine: &Engine,
+        next: &mut Self,
+        metrics: &Metrics,
+    ) -> Result<Vec<Route>, BuildError> {
+        let mut routes = Vec::with_capacity(config.routes.len());
+        for (place, route) in config.routes.iter().enumerate() {
+            let broken = |reason: &str| BuildError::new(format!("route `{}`", route.name), reason);
+            let index = engine.route(route.name.as_str()).ok_or_else(|| broken("policies do not know it"))?;
+            if u32::try_from(place) != Ok(index.0) {
+                return Err(broken("its place differs between routes and policies"));
+            }
+            let action = match &route.action {
+                model::Action::Forward { upstream, rewrite } => Action::Forward {
+                    upstream: next
+                        .upstreams
+                        .get(upstream)
+                        .map(|living| Arc::clone(&living.upstream))
+                        .ok_or_else(|| broken("its upstream is missing"))?,
+                    rewrite: rewrite.clone(),
+                },
+                model::Action::Respond { status, body } => {
+                    Action::Respond { status: *status, body: body.clone().into() }
+                }
+            };
+            let named: Vec<&LivingLimit> =
+                route.limits.iter().filter_map(|name| next.limits.get(name)).collect();
+            let (edge, later): (Vec<_>, Vec<_>) =
+                named.into_iter().partition(|limit| limit.definition.at_edge);
+            let limits =
+                |limits: Vec<&LivingLimit>| limits.into_iter().map(|living| living.limit.clone()).collect();
+            let concurrency = route.concurrency.map(|cap| self.cap(&route.name, cap.get()));
+            if let Some(cap) = &concurrency {
+                next.concurrency.insert(route.name.clone(), Arc::clone(cap));
+            }
+            routes.push(Route {
+                name: (&route.name).into(),
+                index,
+                methods: route.methods.clone(),
+                authenticate: next.authenticate(&route.authenticate),
+                edge_limits: limits(edge),
+                limits: limits(later),
+                concurrency,
+                action,
+                paths: route.paths,
+                set_fields: route.set_fields.clone(),
+                security_fields: route.security_fields,
+                forward_credentials: route.forward_credentials,
+                series: metrics.route(route.name.as_str()),
+            });
+        }
+        Ok(routes)
+    }
+
+    /// The cap of a route: slots that are taken count on under another cap.
+    fn cap(&self, route: &Name, max: u32) -> Arc<Concurrency> {
+        match self.concurrency.get(route) {
+            Some(cap) if cap.max() == max => Arc::clone(cap),
+            Some(cap) => Arc::new(cap.with_max(max)),
+            None => Arc::new(Concurrency::new(max)),
+        }
+    }
+
+    fn authenticate(&self, wanted: &Authenticate) -> authenticate::Authenticate {
+        let (wanted, proofs) = match wanted {
+            Authenticate::None => return authenticate::Authenticate::Nobody,
+            Authenticate::Any(proofs) => (authenticate::Wanted::Any, proofs),
+            Authenticate::All(proofs) => (authenticate::Wanted::All, proofs),
+        };
+        let mut issuers = Vec::new();
+        let mut trusts = Vec::new();
+        for proof in proofs {
+            match proof {
+                Proof::Jwt(name) => {
+                    issuers.extend(self.issuers.get(name).map(|issuer| Arc::clone(&issuer.token_issuer)));
+                }
+                Proof::Certificate(name) => trusts.push(name.into()),
+            }
+        }
+        authenticate::Authenticate::Proofs { wanted, issuers, trusts }
+    }
+
+    fn listeners(
+        &self,
+        config: &Config,
+        routes: &[Route],
+        next: &mut Self,
+        around: &Surroundings<'_>,
+    ) -> Result<HashMap<Arc<str>, Arc<snapshot::Listener>>, BuildError> {
+        let redirect_port = redirect_port(config, around.addresses);
+        let mut listeners = HashMap::new();
+        for (name, listener) in &config.listeners {
+            let place = || format!("listener `{name}`");
+            let former = self.listeners.get(name);
+            let open = former.map(|former| Arc::clone(&former.open)).unwrap_or_default();
+            let tls = match &listener.kind {
+                ListenerKind::Tls(tls) => {
+                    let former = former.and_then(|former| former.tls.as_ref());
+                    Some(next.server_tls(tls, former).map_err(|error| BuildError::new(place(), error))?)
+                }
+                ListenerKind::Plain | ListenerKind::Redirect => None,
+            };
+            let mut router = Router::default();
+            for (route, compiled) in config.routes.iter().zip(routes) {
+                if route.on.contains(name) {
+                    router
+                        .add(&route.host, &route.path, compiled)
+                        .map_err(|tie| BuildError::new(place(), tie))?;
+                }
+            }
+            let rate = listener.rate.iter().filter_map(|name| next.limits.get(name));
+            let built = snapshot::Listener {
+                name: name.into(),
+                tls: tls.as_ref().map(|(_, _, tls)| Arc::clone(tls)),
+                redirect: matches!(listener.kind, ListenerKind::Redirect).then_some(redirect_port),
+                bounds: bounds(&listener.limits),
+                trusted_proxies: listener.trusted_proxies.clone(),
+                connection_limits: rate.map(|living| living.limit.clone()).collect(),
+                router,
+                series: around.metrics.listener(name.as_str()),
+                open: Arc::clone(&open),
+            };
+            listeners.insert(name.into(), Arc::new(built));
+            next.listeners.insert(name.clone(), LivingListener { open, tls });
+        }
+        Ok(listeners)
+    }
+
+    /// The TLS of a listener: the former one, with its tickets, if it is the same and built on the same slots.
+    fn server_tls(
+        &self,
+        tls: &model::ListenerTls,
+        former: Option<&(model::ListenerTls, Vec<u64>, Arc<ServerTls>)>,
+    ) -> Result<(model::ListenerTls, Vec<u64>, Arc<ServerTls>), SpecError> {
+        let policies = tls.hosts.values().chain([&tls.policy]);
+        let slots: Vec<u64> = policies
+            .flat_map(|policy| {
+                let certificates =
+                    policy.certificates.iter().filter_map(|name| Some(self.certificates.get(name)?.id));
+                let trusts = policy.client_trust.iter().filter_map(|name| Some(self.trust.get(name)?.id));
+                certificates.chain(trusts).collect::<Vec<_>>()
+            })
+            .collect();
+        if let Some(former) = former.filter(|(definition, on, _)| definition == tls && *on == slots) {
+            return Ok(former.clone());
+        }
+        let spec = tls::ServerSpec {
+            default: self.host_spec(&tls.policy),
+            hosts: tls
+                .hosts
+                .iter()
+                .map(|(name, policy)| (name.to_string(), self.host_spec(policy)))
+                .collect(),
+            min_version: match tls.min_version {
+                model::TlsVersion::V1_2 => tls::Version::Tls12,
+                model::TlsVersion::V1_3 => tls::Version::Tls13,
+            },
+            without_sni: match tls.without_sni {
+                model::WithoutSni::Default => tls::WithoutSni::Default,
+                model::WithoutSni::Refuse => tls::WithoutSni::Refuse,
+            },
+            alpn: vec![tls::Alpn::Http2, tls::Alpn::Http1],
+        };
+        Ok((tls.clone(), slots, Arc::new(ServerTls::new(&spec)?)))
+    }
+
+    fn host_spec(&self, policy: &model::TlsPolicy) -> tls::HostSpec {
+        let certificates = policy.certificates.iter().filter_map(|name| self.certificates.get(name));
+        let trusts =
+            || policy.client_trust.iter().filter_map(|name| Some(self.trust.get(name)?.reader())).collect();
+        tls::HostSpec {
+            certificates: certificates.map(|held| held.reader()).collect(),
+            client: match policy.client {
+                model::ClientMode::Off => tls::ClientAuth::Off,
+                model::ClientMode::Optional => tls::ClientAuth::Optional(trusts()),
+                model::ClientMode::Required => tls::ClientAuth::Required(trusts()),
+            },
+        }
+    }
+
+    /// The key of a combination of everything that tells connections apart; the same as before for the same one.
+    pub(super) fn pool(&mut self, identity: String) -> PoolKey {
+        *self.pools.entry(identity).or_insert_with(|| PoolKey(next_id()))
+    }
+}
+
+impl LivingLimit {
+    fn next(name: &Name, definition: &model::Limit, former: Option<&Self>, metrics: &Metrics) -> Self {
+        if let Some(former) = former.filter(|former| former.definition == *definition) {
+            return former.clone();
+        }
+        let key = match &definition.key {
+            model::LimitKey::Address => LimitKey::Address,
+            model::LimitKey::Principal => LimitKey::Principal,
+            model::LimitKey::Route => LimitKey::Route,
+            model::LimitKey::Claim(claim) => LimitKey::Claim(claim.to_string()),
+        };
+        let buckets = Arc::new(Buckets::new(definition.quota, definition.max_keys.get() as usize));
+        let limit = RouteLimit { name: name.into(), key, buckets, series: metrics.limit(name.as_str()) };
+        Self { definition: definition.clone(), limit }
+    }
+}
+
+fn carry_on<F: Clone + PartialEq, T>(former: Option<&Arc<Held<F, T>>>, definition: &F) -> Arc<Held<F, T>> {
+    match former {
+        Some(former) if former.definition == *definition => Arc::clone(former),
+        _ => Arc::new(Held::new(definition.clone())),
+    }
+}
+
+fn bounds(limits: &model::ListenerLimits) -> Bounds {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Bounds {
+        connections: limits.connections.get() as usize,
+        connections_per_address: limits.connections_per_address.get() as usize,
+        handshake: limits.handshake,
+        header_bytes: size(limits.header_bytes.get()),
+        header_count: limits.header_count.get() as usize,
+        header_timeout: limits.header_timeout,
+        uri_bytes: size(limits.uri_bytes.get()),
+        idle: limits.idle,
+        streams: limits.streams.get(),
+        body_bytes: limits.body_bytes.get(),
+        body_rate: limits.body_rate.get(),
+    }
+}
+
+/// Where a redirect leads: the TLS listener on 443, or the one with the lowest port; 443 if there is none here.
+fn redirect_port(config: &Config, addresses: &BTreeMap<Name, SocketAddr>) -> u16 {
+    let tls = config.listeners.iter().filter(|(_, listener)| matches!(listener.kind, ListenerKind::Tls(_)));
+    let ports: Vec<u16> =
+        tls.map(|(name, listener)| addresses.get(name).unwrap_or(&listener.bind).port()).collect();
+    if ports.contains(&HTTPS) { HTTPS } else { ports.into_iter().min().unwrap_or(HTTPS) }
+}
+
+const HTTPS: u16 = 443;

@@ -1,0 +1,281 @@
+//! One generation after the other: all or nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use admin::Readiness;
+use arc_swap::ArcSwap;
+use proxy::Snapshot;
+use proxy::core::{Command, CoreHandle, CoreSpec};
+use proxy::listener::Socket;
+use telemetry::{AccessLog, LogLevel, Metrics};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::generation::{Living, Surroundings};
+use super::jwks::Fetcher;
+use super::material::{self, Tell};
+use super::run::log_filter;
+use super::sockets::{self, Inherited, Sockets};
+use super::wall_clock;
+use super::watch::digest;
+use crate::config::model::{Config, Jwks, Name};
+use crate::config::{self, Checked, Problems};
+
+/// Holds what changes from generation to generation; there is one.
+pub(super) struct Reloader {
+    pub(super) file: PathBuf,
+    pub(super) living: Living,
+    pub(super) material: material::Watch,
+    pub(super) inherited: Inherited,
+    /// Where the listeners of the serving generation listen.
+    pub(super) addresses: BTreeMap<Name, SocketAddr>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Readiness,
+    pub(super) cores: Cores,
+    pub(super) log_level: LogLevel,
+    /// The configuration of the generation that serves.
+    pub(super) serving: Option<Config>,
+    pub(super) generation: u64,
+    pub(super) last: Last,
+    pub(super) started: SystemTime,
+    /// All of the control side's tasks; they run until `stop`.
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+/// The cores, and what they serve.
+pub(super) struct Cores {
+    pub(super) count: usize,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: AccessLog,
+    pub(super) running: Vec<CoreHandle>,
+    pub(super) snapshot: Option<Arc<ArcSwap<Snapshot>>>,
+}
+
+impl Cores {
+    /// Publishes a snapshot; the first one starts the cores.
+    fn publish(&mut self, snapshot: Arc<Snapshot>) -> std::io::Result<()> {
+        if let Some(published) = &self.snapshot {
+            published.store(snapshot);
+            return Ok(());
+        }
+        let snapshot = Arc::new(ArcSwap::new(snapshot));
+        self.running = proxy::core::start(&CoreSpec {
+            count: self.count,
+            snapshot: snapshot.clone(),
+            metrics: self.metrics.clone(),
+            access_log: self.access_log.clone(),
+            tokens: TOKENS_PER_CORE,
+            clock: Arc::new(wall_clock),
+        })?;
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// Every core accepts on a socket of its own, or the first one on the only one.
+    fn listen(&self, sockets: Sockets) {
+        for (name, sockets) in sockets {
+            for (core, socket) in self.running.iter().zip(sockets) {
+                tell(core, Command::Listen(Socket { name: (&name).into(), socket }));
+            }
+        }
+    }
+
+    fn close(&self, name: &Name) {
+        for core in &self.running {
+            tell(core, Command::Close(name.into()));
+        }
+    }
+}
+
+/// How the last attempt to load the configuration ended.
+#[derive(Debug)]
+pub(super) struct Last {
+    pub(super) at: SystemTime,
+    pub(super) problems: Vec<String>,
+}
+
+impl Reloader {
+    /// Loads the file and publishes what it says, or nothing.
+    ///
+    /// # Errors
+    /// Every problem, in words; the generation that serves goes on.
+    pub(super) fn reload(&mut self) -> Result<u64, Vec<String>> {
+        let result = match config::load(&self.file, wall_clock()) {
+            Ok(checked) => self.publish(checked).map_err(|problem| vec![problem]),
+            Err(problems) => Err(lines(&problems)),
+        };
+        let problems = result.as_ref().err().cloned().unwrap_or_default();
+        let is_news = problems != self.last.problems;
+        self.last = Last { at: wall_clock(), problems };
+        match &result {
+            Ok(generation) => {
+                self.metrics.config_loaded(*generation, self.last.at);
+                self.readiness.recovered(CONFIGURATION);
+                tracing::info!(generation, "configuration loaded");
+            }
+            Err(problems) => {
+                self.metrics.config_refused(self.last.at);
+                self.readiness.degraded(CONFIGURATION, "the last reload was refused");
+                for problem in problems.iter().filter(|_| is_news) {
+                    tracing::error!(problem, "configuration refused: the generation that serves goes on");
+                }
+            }
+        }
+        result
+    }
+
+    /// Publishes a configuration that passed its checks.
+    ///
+    /// # Errors
+    /// When a socket can't be bound or names can't become handles; nothing has changed then.
+    pub(super) fn publish(&mut self, checked: Checked) -> Result<u64, String> {
+        let Checked { config, material, engine, compiler, warnings } = checked;
+        for warning in lines(&warnings) {
+            tracing::warn!(warning, "configuration");
+        }
+        let former = self.serving.as_ref().map(|config| &config.listeners);
+        let bind = |name: &Name| config.listeners.get(name).map(|listener| listener.bind);
+        let stays = |name: &Name| {
+            former.and_then(|all| all.get(name)).is_some_and(|was| Some(was.bind) == bind(name))
+        };
+        let sockets = sockets::bind(&config, |name| !stays(name), &mut self.inherited, self.cores.count)
+            .map_err(|error| error.to_string())?;
+        let mut addresses = self.addresses.clone();
+        addresses.retain(|name, _| config.listeners.contains_key(name));
+        addresses.extend(sockets::addresses(&sockets));
+        let around =
+            Surroundings { generation: self.generation + 1, metrics: &self.metrics, addresses: &addresses };
+        let (snapshot, living) =
+            self.living.next(&config, engine, &around).map_err(|error| error.to_string())?;
+        std::thread::Builder::new()
+            .name("policy".to_owned())
+            .spawn(move || compiler.run())
+            .map_err(|error| error.to_string())?;
+
+        // From here on nothing fails but the start of the first cores.
+        let now = wall_clock();
+        living.publish(&material, &self.metrics, now);
+        self.cores.publish(Arc::new(snapshot)).map_err(|error| error.to_string())?;
+        self.generation += 1;
+        let gone: Vec<Name> =
+            self.addresses.keys().filter(|name| !addresses.contains_key(*name)).cloned().collect();
+        self.addresses = addresses;
+        self.living = living;
+        self.cores.listen(sockets);
+        for name in &gone {
+            self.cores.close(name);
+        }
+        self.material.retain(&self.living, &self.readiness);
+        self.metrics.retain_material(|kind, name| material::is_configured(kind, name, &self.living));
+        self.fetch_keys();
+        if let Err(error) = self.log_level.set(log_filter(config.log_level)) {
+            tracing::warn!(%error, "the log goes on at its former level");
+        }
+        self.warn_of_restart(&config);
+        self.serving = Some(config);
+        Ok(self.generation)
+    }
+
+    /// Looks at material again, and at what limits and shadow policies count; true if a file is changing right now.
+    pub(super) fn look(&mut self, now: SystemTime) -> bool {
+        for (name, limit) in &self.living.limits {
+            let buckets = &limit.limit.buckets;
+            self.metrics.limit(name.as_str()).table(buckets.keys(), buckets.evictions());
+        }
+        if let Some(snapshot) = &self.cores.snapshot {
+            let counted = snapshot.load().engine.shadow_counters();
+            let counts = counted.into_iter().flat_map(|count| {
+                let policy = count.policy.to_string();
+                [("applied", count.applied), ("would_change", count.would_change), ("erred", count.erred)]
+                    .map(|(what, often)| (policy.clone(), what, often))
+            });
+            self.metrics.shadow_policies(counts.collect());
+        }
+        self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
+    }
+
+    /// True when the last configuration was refused.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.last.problems.is_empty()
+    }
+
+    /// Of the configuration file and its policies as they are now.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let policies = self.serving.as_ref().and_then(|config| config.policies.as_ref());
+        digest(&self.file, policies.map(|reference| reference.path.as_path()))
+    }
+
+    /// All files and directories that the serving generation is made of.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.file.clone()];
+        if let Some(config) = &self.serving {
+            let certificates = config.certificates.values().flat_map(|pair| [&pair.certificate, &pair.key]);
+            let trust = config.trust.values().flat_map(|entry| [&entry.ca].into_iter().chain(&entry.crl));
+            let keys = config.jwt.values().filter_map(|issuer| match &issuer.jwks {
+                Jwks::File(reference) => Some(reference),
+                Jwks::Discover(_) | Jwks::Url(_) => None,
+            });
+            let all = certificates.chain(trust).chain(keys).chain(&config.policies);
+            files.extend(all.map(|reference| reference.path.clone()));
+        }
+        files
+    }
+
+    /// Gives the cores away to be ended, and how long that may take.
+    pub(super) fn end(&mut self) -> (Vec<CoreHandle>, Duration) {
+        let deadline = self.serving.as_ref().map_or(Duration::ZERO, |config| config.shutdown_deadline);
+        (std::mem::take(&mut self.cores.running), deadline)
+    }
+
+    fn fetch_keys(&self) {
+        for issuer in self.living.issuers.values() {
+            if let Some((writer, stop)) = issuer.keys.begin_fetching(&self.stop) {
+                let fetcher = Fetcher {
+                    source: issuer.keys.source.clone(),
+                    writer,
+                    stop,
+                    metrics: self.metrics.clone(),
+                    readiness: self.readiness.clone(),
+                };
+                self.tasks.spawn(fetcher.run());
+            }
+        }
+    }
+
+    /// Some things are made once for the process: a change of them is said, not silently ignored.
+    fn warn_of_restart(&self, config: &Config) {
+        let Some(former) = &self.serving else { return };
+        for (changed, what) in [
+            (former.cores != config.cores, "cores"),
+            (former.admin != config.admin, "admin"),
+            (former.access_log != config.access_log, "telemetry.access_log"),
+            (former.log_format != config.log_format, "telemetry.log.format"),
+        ] {
+            if changed {
+                tracing::warn!(field = what, "this change takes effect with the next start");
+            }
+        }
+    }
+}
+
+/// One line each, as `check` prints them without a terminal.
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.to_string().lines().map(str::to_owned).collect()
+}
+
+fn tell(core: &CoreHandle, command: Command) {
+    if core.commands.send(command).is_err() {
+        tracing::error!("a core is gone");
+    }
+}
+
+/// What readiness calls the configuration.
+const CONFIGURATION: &str = "configuration";
+
+/// Verified tokens that each core keeps: about 20 MiB when every one of them is as long as it may be in practice.
+const TOKENS_PER_CORE: usize = 8192;

@@ -1,0 +1,338 @@
+//! From start to exit.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use admin::{
+    ControlSocket, Readiness, SocketError, control_router, metrics_router, probes_router, serve_tcp,
+};
+use proxy::core::Command;
+use sd_notify::NotifyState;
+use serde_json::{Map, Value, json};
+use telemetry::{AccessLog, AccessLogWriter, Destination, LogError, Metrics, start_log};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::control::{Door, reload};
+use super::generation::Living;
+use super::material;
+use super::reload::{Cores, Last, Reloader};
+use super::sockets::Inherited;
+use super::wall_clock;
+use super::watch::{POLL, SETTLE, Watch};
+use crate::config::model::{Admin, LogFormat, LogLevel, LogTarget};
+use crate::config::{self, Checked, Problems};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Written with all addresses once the gateway is ready.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Why the gateway did not run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The access log can't be opened.
+    #[error("the access log can't be opened: {0}")]
+    AccessLog(std::io::Error),
+    /// An admin address can't be bound.
+    #[error("`admin.{0}` can't be bound: {1}")]
+    Admin(&'static str, std::io::Error),
+    /// The configuration has problems.
+    #[error("the configuration has problems")]
+    Config(Problems),
+    /// The control socket can't be made.
+    #[error(transparent)]
+    Control(#[from] SocketError),
+    /// The log can't be started.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A listener can't be bound, or a thread not started.
+    #[error("{0}")]
+    Start(String),
+    /// The system refused something that every process needs.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the gateway until it is told to end.
+///
+/// # Errors
+/// When it can't start; a running gateway ends without an error.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    tls::install_default();
+    identity::jwt::install_crypto_provider();
+    let checked = config::load(&options.config, wall_clock()).map_err(RunError::Config)?;
+    let format = match checked.config.log_format {
+        LogFormat::Json => telemetry::LogFormat::Json,
+        LogFormat::Pretty => telemetry::LogFormat::Pretty,
+    };
+    let log_level = start_log(format, log_filter(checked.config.log_level))?;
+    let count = match checked.config.cores {
+        Some(cores) => cores.get(),
+        None => std::thread::available_parallelism()?.get(),
+    };
+    let metrics = Metrics::new(count);
+    hook_panics(&metrics);
+    let (access_log, writer) = AccessLog::open(destination(&checked.config.access_log), metrics.clone())
+        .map_err(RunError::AccessLog)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    let readiness = Readiness::new();
+    let reloader = Reloader {
+        file: options.config.clone(),
+        living: Living::default(),
+        material: material::Watch::default(),
+        inherited: Inherited::from_environment(),
+        addresses: BTreeMap::new(),
+        cores: Cores { count, metrics: metrics.clone(), access_log, running: Vec::new(), snapshot: None },
+        metrics,
+        readiness,
+        log_level,
+        serving: None,
+        generation: 0,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        last: Last { at: wall_clock(), problems: Vec::new() },
+        started: wall_clock(),
+    };
+    runtime.block_on(serve(options, reloader, checked, &writer))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if !writer.close(Duration::from_secs(2)) {
+        tracing::warn!("the access log could not be written to its end");
+    }
+    Ok(())
+}
+
+async fn serve(
+    options: &Options,
+    mut reloader: Reloader,
+    checked: Checked,
+    access_log: &AccessLogWriter,
+) -> Result<(), RunError> {
+    // Signals first: one that comes while we start must not kill what has begun.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let admin = checked.config.admin.clone();
+    let stop = reloader.stop.clone();
+    let tasks = reloader.tasks.clone();
+    let starting = reloader.readiness.task("listeners");
+    let readiness = reloader.readiness.clone();
+    let metrics = reloader.metrics.clone();
+
+    let doors = Doors::bind(&admin).await?;
+    let generation = reloader.publish(checked).map_err(RunError::Start)?;
+    metrics.config_loaded(generation, wall_clock());
+    reloader.inherited.warn_unused();
+    if let Some(file) = &options.ready_file {
+        write_ready_file(file, &reloader, &doors)?;
+    }
+    say_where(&reloader, &doors);
+    let reloader = Arc::new(Mutex::new(reloader));
+    doors.open(&reloader, &metrics, &readiness, &stop, &tasks);
+    drop(starting);
+    notify_systemd(&[NotifyState::Ready]);
+
+    let mut watch = Watch::new();
+    let mut seen = watched(&mut watch, &reloader);
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unsettled = false;
+    loop {
+        let asked = tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                access_log.reopen();
+                true
+            }
+            () = watch.changed.notified() => {
+                sleep(SETTLE).await;
+                // A file that a refused configuration lacked may be there now.
+                lock(&reloader).is_refused()
+            }
+            () = sleep(SETTLE), if unsettled => false,
+            _ = ticks.tick() => false,
+        };
+        unsettled = lock(&reloader).look(wall_clock());
+        if asked || lock(&reloader).digest() != seen {
+            notify_reloading();
+            // What is refused is logged, shown by `status` and counted where it is refused.
+            reload(reloader.clone()).await.ok();
+            seen = watched(&mut watch, &reloader);
+            notify_systemd(&[NotifyState::Ready]);
+        }
+    }
+
+    tracing::info!("draining");
+    readiness.set_draining();
+    notify_systemd(&[NotifyState::Stopping]);
+    tokio::select! {
+        () = drain(&reloader) => {}
+        _ = terminate.recv() => tracing::warn!("told again: not waiting any longer"),
+        _ = interrupt.recv() => tracing::warn!("told again: not waiting any longer"),
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends the cores: gracefully until the deadline, then at once.
+async fn drain(reloader: &Arc<Mutex<Reloader>>) {
+    let (cores, deadline) = lock(reloader).end();
+    for core in &cores {
+        if core.commands.send(Command::Drain(deadline)).is_err() {
+            tracing::warn!("a core had ended before it was told to");
+        }
+    }
+    let joining = tokio::task::spawn_blocking(move || cores.into_iter().for_each(proxy::CoreHandle::join));
+    if timeout(deadline + Duration::from_secs(5), joining).await.is_err() {
+        tracing::error!("a core did not end");
+    }
+}
+
+fn lock(reloader: &Mutex<Reloader>) -> MutexGuard<'_, Reloader> {
+    reloader.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Watches what the serving generation names; gives the digest that a change shows against.
+fn watched(watch: &mut Watch, reloader: &Mutex<Reloader>) -> [u8; 32] {
+    let reloader = lock(reloader);
+    watch.watch(reloader.files());
+    reloader.digest()
+}
+
+/// The operator's doors, bound.
+struct Doors {
+    metrics: Option<TcpListener>,
+    probes: Option<TcpListener>,
+    control: Option<ControlSocket>,
+    socket: Option<PathBuf>,
+}
+
+impl Doors {
+    async fn bind(admin: &Admin) -> Result<Self, RunError> {
+        let bind = async |name: &'static str, address: Option<SocketAddr>| match address {
+            Some(address) => {
+                TcpListener::bind(address).await.map(Some).map_err(|error| RunError::Admin(name, error))
+            }
+            None => Ok(None),
+        };
+        Ok(Self {
+            metrics: bind("bind", admin.bind).await?,
+            probes: bind("probes", admin.probes).await?,
+            control: admin.socket.as_ref().map(ControlSocket::bind).transpose()?,
+            socket: admin.socket.clone(),
+        })
+    }
+
+    fn open(
+        self,
+        reloader: &Arc<Mutex<Reloader>>,
+        metrics: &Arc<Metrics>,
+        readiness: &Readiness,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        if let Some(listener) = self.metrics {
+            tasks.spawn(serve_tcp(listener, metrics_router(metrics.clone()), stop.clone()));
+        }
+        if let Some(listener) = self.probes {
+            tasks.spawn(serve_tcp(listener, probes_router(readiness.clone()), stop.clone()));
+        }
+        if let Some(socket) = self.control {
+            tasks.spawn(socket.serve(control_router(Arc::new(Door(reloader.clone()))), stop.clone()));
+        }
+    }
+
+    fn addresses(&self) -> [(&'static str, Option<String>); 3] {
+        let address =
+            |listener: &Option<TcpListener>| Some(listener.as_ref()?.local_addr().ok()?.to_string());
+        let socket = self.socket.as_ref().map(|path| path.display().to_string());
+        [("admin", address(&self.metrics)), ("probes", address(&self.probes)), ("control", socket)]
+    }
+}
+
+/// Says where everything is, whole or not at all: a reader never sees half a file.
+fn write_ready_file(file: &Path, reloader: &Reloader, doors: &Doors) -> std::io::Result<()> {
+    let listeners: Map<String, Value> =
+        reloader.addresses.iter().map(|(name, at)| (name.to_string(), json!(at.to_string()))).collect();
+    let mut all = Map::from_iter([
+        ("pid".to_owned(), json!(std::process::id())),
+        ("listeners".to_owned(), Value::Object(listeners)),
+    ]);
+    all.extend(doors.addresses().map(|(name, at)| (name.to_owned(), json!(at))));
+    let all = Value::Object(all);
+    let making = file.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&making, format!("{all}\n"))?;
+    std::fs::rename(&making, file)
+}
+
+fn say_where(reloader: &Reloader, doors: &Doors) {
+    for (name, address) in reloader.addresses.iter() {
+        tracing::info!(listener = %name, %address, "listening");
+    }
+    for (name, address) in doors.addresses() {
+        if let Some(address) = address {
+            tracing::info!(door = name, address, "listening");
+        }
+    }
+}
+
+/// Counts panics and logs where they were; what they say may hold what a request held, and stays out.
+fn hook_panics(metrics: &Arc<Metrics>) {
+    let metrics = metrics.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panicked(0);
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task panicked: it takes its connection with it");
+    }));
+}
+
+fn destination(target: &LogTarget) -> Destination {
+    match target {
+        LogTarget::File(reference) => Destination::File(reference.path.clone()),
+        LogTarget::Off => Destination::Off,
+        LogTarget::Stderr => Destination::Stderr,
+        LogTarget::Stdout => Destination::Stdout,
+    }
+}
+
+pub(super) fn log_filter(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Error => "error",
+        LogLevel::Info => "info",
+        LogLevel::Trace => "trace",
+        LogLevel::Warn => "warn",
+    }
+}
+
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify_systemd(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "no monotonic clock"),
+    }
+}
+
+/// Without systemd this does nothing.
+fn notify_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}

@@ -1,0 +1,85 @@
+//! What changes on disk: the configuration with its policies, and the files of material.
+//!
+//! notify tells soon, a look every two seconds tells for certain: events get lost on some mounts, and a symlink swap
+//! (Kubernetes' `..data`) shows as a change of nothing that is watched.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::sha256;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+
+/// Watches directories.
+pub(super) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    /// Told when something may have changed.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Watch {
+    /// Watches nothing yet. Without a watcher the regular look has to do.
+    pub(super) fn new() -> Self {
+        let changed = Arc::new(Notify::new());
+        let tell = changed.clone();
+        // Reading is no change; without this, every look would lead to the next.
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                tell.notify_one();
+            }
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "no file events here: changes are seen within {} seconds", POLL.as_secs());
+        }
+        Self { watcher: watcher.ok(), directories: BTreeSet::new(), changed }
+    }
+
+    /// Watches the directories of these files, and no others.
+    pub(super) fn watch(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        let wanted: BTreeSet<PathBuf> =
+            files.into_iter().filter_map(|file| Some(directory(&file)?.to_owned())).collect();
+        let Some(watcher) = &mut self.watcher else { return };
+        for gone in self.directories.difference(&wanted) {
+            // It may be gone from the disk as well.
+            drop(watcher.unwatch(gone));
+        }
+        for new in wanted.difference(&self.directories) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::debug!(directory = %new.display(), %error, "not watched");
+            }
+        }
+        self.directories = wanted;
+    }
+}
+
+/// How often files are looked at without an event.
+pub(super) const POLL: Duration = Duration::from_secs(2);
+
+/// How long to wait after an event: writers write several files, and each in several steps.
+pub(super) const SETTLE: Duration = Duration::from_millis(100);
+
+/// A digest of the configuration file and its policies; a file that can't be read counts as empty.
+pub(super) fn digest(file: &Path, policies: Option<&Path>) -> [u8; 32] {
+    let mut all = sha256(&std::fs::read(file).unwrap_or_default()).to_vec();
+    let entries = policies.and_then(|directory| std::fs::read_dir(directory).ok());
+    let mut paths: Vec<PathBuf> =
+        entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
+    paths.sort();
+    for path in paths {
+        all.extend(sha256(path.as_os_str().as_encoded_bytes()));
+        all.extend(sha256(&std::fs::read(&path).unwrap_or_default()));
+    }
+    sha256(&all)
+}
+
+fn directory(file: &Path) -> Option<&Path> {
+    if file.is_dir() {
+        return Some(file);
+    }
+    let parent = file.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
