@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use crate::engine::{Engine, Generation, Slot};
 use crate::facts::{Facts, RouteIndex};
-use crate::partial::Partial;
+use crate::partial::{Partial, Residual};
 use crate::recent::Recent;
 use crate::source::PolicyId;
 use crate::subject::Subject;
-use crate::verdict::Verdict;
+use crate::verdict::{Findings, Verdict};
 
 /// Proof that policy allowed one request. Nothing else makes one, and it cannot be copied.
 #[derive(Debug)]
@@ -105,7 +105,16 @@ impl fmt::Display for DecisionId {
 pub struct Decider {
     next: u64,
     generation: u64,
-    remembered: Recent<(u64, Slot), Verdict>,
+    remembered: Recent<(u64, Slot), Remembered>,
+}
+
+/// What is the same for a subject on one route by one action, whatever else the request says.
+#[derive(Clone, Debug)]
+enum Remembered {
+    /// All of it.
+    Verdict(Verdict),
+    /// What the policies say that do not read the request.
+    Findings(Arc<Findings>),
 }
 
 impl Default for Decider {
@@ -165,11 +174,18 @@ impl Decider {
         match generation.partial(slot) {
             Some(Partial::Constant(verdict)) => verdict.clone(),
             Some(Partial::Residual(residual)) => {
-                let decide = || generation.verdict(generation.find_in(residual, slot, subject, facts));
-                if residual.reads.is_free_of_context() {
-                    self.remembered(generation, slot, subject, decide)
-                } else {
-                    decide()
+                let find = || {
+                    generation.find_in(&residual.of_principal, slot, subject, facts, residual.known.clone())
+                };
+                match self
+                    .remembered(generation, slot, subject, || Remembered::new(generation, residual, find()))
+                {
+                    Remembered::Verdict(verdict) => verdict,
+                    Remembered::Findings(findings) => {
+                        let findings = Findings::clone(&findings);
+                        let part = &residual.of_request;
+                        generation.verdict(generation.find_in(part, slot, subject, facts, findings))
+                    }
                 }
             }
             Some(Partial::Unavailable) => decide_plainly(),
@@ -180,28 +196,39 @@ impl Decider {
         }
     }
 
-    /// The verdict for exactly this subject, found once. A request that still holds an older generation than the
-    /// last one seen is decided without memory, so that two generations never share it.
+    /// What is found for exactly this subject, once. A request that still holds an older generation than the last
+    /// one seen is decided without memory, so that two generations never share it.
     fn remembered(
         &mut self,
         generation: &Generation,
         slot: Slot,
         subject: &Subject,
-        decide: impl FnOnce() -> Verdict,
-    ) -> Verdict {
+        find: impl FnOnce() -> Remembered,
+    ) -> Remembered {
         if generation.serial > self.generation {
             self.remembered.clear();
             self.generation = generation.serial;
         } else if generation.serial < self.generation {
-            return decide();
+            return find();
         }
         let key = (subject.serial(), slot);
-        if let Some(verdict) = self.remembered.find(&key) {
-            return verdict;
+        if let Some(found) = self.remembered.find(&key) {
+            return found;
         }
-        let verdict = decide();
-        self.remembered.insert(key, verdict.clone());
-        verdict
+        let found = find();
+        self.remembered.insert(key, found.clone());
+        found
+    }
+}
+
+impl Remembered {
+    fn new(generation: &Generation, residual: &Residual, findings: Option<Findings>) -> Self {
+        match findings {
+            Some(findings) if !residual.of_request.by_principal.is_empty() => {
+                Self::Findings(Arc::new(findings))
+            }
+            findings => Self::Verdict(generation.verdict(findings)),
+        }
     }
 }
 

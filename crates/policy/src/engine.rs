@@ -13,7 +13,7 @@ use crate::decide::DenialReason;
 use crate::facts::{Facts, RouteFacts, RouteIndex};
 use crate::index::{Index, Key, meet};
 use crate::names::{EntityType, PRINCIPALS};
-use crate::partial::{self, Partial, Residual};
+use crate::partial::{self, Part, Partial};
 use crate::reads::Reads;
 use crate::schema::ClaimSchema;
 use crate::shadow::{Counters, ShadowCount};
@@ -223,18 +223,21 @@ impl Generation {
         Some(findings)
     }
 
-    /// What Cedar finds on what remains of the policies. `None` if the request cannot be put to Cedar.
+    /// Adds what Cedar finds on what remains of the policies. `None` if the request cannot be put to Cedar.
     pub(crate) fn find_in(
         &self,
-        residual: &Residual,
+        part: &Part,
         slot: Slot,
         subject: &Subject,
         facts: &Facts<'_>,
+        mut findings: Findings,
     ) -> Option<Findings> {
-        let request = self.cedar_request(slot, subject, facts, residual.reads)?;
-        let groups = meet(&residual.by_principal, subject.keys());
-        let mut findings = residual.known.clone();
-        if residual.reads.contains(Reads::RESOURCE) {
+        if part.by_principal.is_empty() {
+            return Some(findings);
+        }
+        let request = self.cedar_request(slot, subject, facts, part.reads)?;
+        let groups = meet(&part.by_principal, subject.keys());
+        if part.reads.contains(Reads::RESOURCE) {
             let entities = self.entities(slot, subject)?;
             self.index.evaluate(groups, &request, &entities, &mut findings)?;
         } else {

@@ -1,7 +1,7 @@
 //! What remains of the policies for one (principal type, action, route), before any request is known.
 
 use cedar_policy::{
-    Entities, PartialEntities, PartialEntityUid, PartialRequest, PolicySet, Schema, TpeResponse,
+    Entities, PartialEntities, PartialEntityUid, PartialRequest, Policy, PolicySet, Schema, TpeResponse,
 };
 
 use crate::action::Action;
@@ -28,6 +28,15 @@ pub(crate) enum Partial {
 pub(crate) struct Residual {
     /// INVARIANT: carries every policy that is already satisfied or already errs; those that are false say nothing.
     pub(crate) known: Findings,
+    /// What reads nothing but the principal: evaluated once per subject.
+    pub(crate) of_principal: Part,
+    /// What reads the request: evaluated each time.
+    pub(crate) of_request: Part,
+}
+
+/// Remains of policies, and what they read.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
     pub(crate) by_principal: ByPrincipal,
     pub(crate) reads: Reads,
 }
@@ -84,14 +93,25 @@ fn collect(rules: &[Rule], index: &Index, response: &TpeResponse<'_>, expected: 
     if residuals.is_empty() {
         return Some(Partial::Constant(Verdict::new(rules, &known)));
     }
-    let is_many = residuals.len() > FEW;
-    let mut by_principal = ByPrincipal::new();
-    let mut reads = Reads::NOTHING;
-    for residual in residuals {
-        let rule = rules.get(usize::try_from(index.number(residual.id())?).ok()?)?;
-        reads = reads | Reads::of(&residual);
-        let key = if is_many { principal_key(&rule.policy) } else { None };
-        by_principal.entry(key).or_default().add(rule, residual)?;
+    let (of_principal, of_request) =
+        residuals.into_iter().partition(|policy| Reads::of(policy).is_free_of_context());
+    Some(Partial::Residual(Residual {
+        known,
+        of_principal: Part::new(rules, index, of_principal)?,
+        of_request: Part::new(rules, index, of_request)?,
+    }))
+}
+
+impl Part {
+    fn new(rules: &[Rule], index: &Index, residuals: Vec<Policy>) -> Option<Self> {
+        let is_many = residuals.len() > FEW;
+        let mut part = Self::default();
+        for residual in residuals {
+            let rule = rules.get(usize::try_from(index.number(residual.id())?).ok()?)?;
+            let key = if is_many { principal_key(&rule.policy) } else { None };
+            part.reads = part.reads | Reads::of(&residual);
+            part.by_principal.entry(key).or_default().add(rule, residual)?;
+        }
+        Some(part)
     }
-    Some(Partial::Residual(Residual { known, by_principal, reads }))
 }

@@ -84,12 +84,7 @@ pub(crate) struct Place {
 impl Place {
     /// The place of the byte at `offset` of `source`.
     pub(crate) fn new(source: &PolicySource, offset: usize) -> Self {
-        let before = source.text.get(..offset).unwrap_or(&source.text);
-        let (lines, last) = before.rsplit_once('\n').map_or((0, before), |(lines, last)| {
-            (lines.bytes().filter(|byte| *byte == b'\n').count() + 1, last)
-        });
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
-        Self { path: source.path.clone(), line: count(lines), column: count(last.chars().count()) }
+        Lines::new(source).place(offset)
     }
 
     /// A problem at this place.
@@ -100,6 +95,32 @@ impl Place {
             column: self.column,
             message: message.into(),
             help,
+        }
+    }
+}
+
+/// Where the lines of a file start, so that finding many places does not read it many times.
+struct Lines<'a> {
+    source: &'a PolicySource,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(source: &'a PolicySource) -> Self {
+        let ends = source.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { source, starts: std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect() }
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|line| self.starts.get(line)).copied().unwrap_or_default();
+        let text = &self.source.text;
+        let before = text.get(start..offset).or_else(|| text.get(start..)).unwrap_or_default();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Place {
+            path: self.source.path.clone(),
+            line: number(line),
+            column: number(before.chars().count()).saturating_add(1),
         }
     }
 }
@@ -160,9 +181,10 @@ fn read_one(source: &PolicySource) -> Result<Vec<Rule>, Vec<Problem>> {
     let mut policies: Vec<(usize, &Policy)> =
         set.policies().map(|policy| (policy.as_ref().loc().map_or(0, |loc| loc.start()), policy)).collect();
     policies.sort_by_key(|(offset, _)| *offset);
+    let lines = Lines::new(source);
     let mut rules = Vec::with_capacity(policies.len());
     for (number, (offset, policy)) in (1..).zip(policies) {
-        let place = Place::new(source, offset);
+        let place = lines.place(offset);
         problems.extend(misspelt_annotation(policy, &place));
         rules.push(rule(policy, place, number));
     }

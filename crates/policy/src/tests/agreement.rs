@@ -239,7 +239,9 @@ proptest! {
                 match generation.partial(slot) {
                     Some(Partial::Constant(constant)) => prop_assert_eq!(constant, &verdict),
                     Some(Partial::Residual(residual)) => {
-                        let found = generation.find_in(residual, slot, subject, facts).unwrap();
+                        let known = residual.known.clone();
+                        let found = generation.find_in(&residual.of_principal, slot, subject, facts, known).unwrap();
+                        let found = generation.find_in(&residual.of_request, slot, subject, facts, found).unwrap();
                         prop_assert_eq!(erred(&found.erred), erred(&plain.erred));
                         prop_assert_eq!(generation.verdict(Some(found)), verdict);
                     }
