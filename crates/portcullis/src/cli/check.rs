@@ -1,14 +1,15 @@
 //! `portcullis check`: the code that `run` and every reload use, without starting anything.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::exit::{CliError, Exit, Report};
 use super::out::{self, count};
-use crate::config::{self, Checked, Problems};
+use crate::config::{self, Checked, Place, Problem, Problems, Severity, Source, Span};
 use crate::gateway;
 
 /// Check a configuration, and all that it names
@@ -45,14 +46,15 @@ impl Check {
     pub(super) fn run(&self) -> Result<Report, CliError> {
         tls::install_default();
         identity::jwt::install_crypto_provider();
-        let now = gateway::wall_clock();
-        let (summary, problems) = match config::load(&self.config, now) {
+        let (summary, problems) = match config::load(&self.config, gateway::wall_clock()) {
+            Err(problems) => (None, problems),
             Ok(checked) => {
                 let summary = Summary::new(&checked);
-                gateway::rehearse(&checked.config, checked.engine).map_err(CliError::Rehearsal)?;
-                (Some(summary), checked.warnings)
+                match gateway::rehearse(&checked.config, checked.engine) {
+                    Err(reason) => (None, does_not_work(&self.config, reason)),
+                    Ok(()) => (Some(summary), checked.warnings),
+                }
             }
-            Err(problems) => (None, problems),
         };
         let failed = summary.is_none() || (self.deny_warnings && !problems.is_empty());
         let report = match self.format {
@@ -89,6 +91,20 @@ impl Summary {
         let parts: Vec<String> = present.map(|(one, many, number)| count(*number, one, many)).collect();
         format!("{}: {}\n", out::paint(out::GOOD, "ok"), parts.join(", "))
     }
+}
+
+/// The problem of a configuration in which every entry is right, and which yet cannot run here.
+fn does_not_work(config: &Path, reason: String) -> Problems {
+    let source = Arc::new(Source { name: config.display().to_string(), text: String::new() });
+    Problems::new(vec![Problem {
+        severity: Severity::Error,
+        place: Place::new(&source, Span::default(), String::new()),
+        message: reason,
+        expected: None,
+        suggestion: None,
+        related: None,
+        hidden: false,
+    }])
 }
 
 /// `{ok, errors, warnings, problems, summary}`.

@@ -79,9 +79,6 @@ pub(super) enum CliError {
     Dev(DevError),
     #[error("`{path}` can't be read: {reason}", path = .path.display())]
     Read { path: PathBuf, reason: String },
-    /// Every entry is right, and yet they do not work together here.
-    #[error("{0}")]
-    Rehearsal(String),
     #[error(transparent)]
     Run(RunError),
     #[error(transparent)]
@@ -100,7 +97,7 @@ impl CliError {
 
     pub(super) fn report(self) -> Report {
         let exit = match &self {
-            Self::Config(_) | Self::Client(ClientError::Refused { .. }) | Self::Rehearsal(_) => Exit::Config,
+            Self::Config(_) | Self::Client(ClientError::Refused { .. }) => Exit::Config,
             Self::Client(_) => Exit::Unreachable,
             Self::Dev(_) | Self::Read { .. } | Self::Run(_) | Self::System(_) | Self::Write { .. } => Exit::Failure,
             Self::Usage(_) => Exit::Usage,
