@@ -90,7 +90,7 @@ impl ClientTls {
     /// pool's key.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.current().map_or(0, |current| current.id)
+        self.read(|current| current.id).unwrap_or_default()
     }
 
     /// Takes one connection through its handshake. The caller puts a deadline around it.
@@ -101,7 +101,7 @@ impl ClientTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let current = self.current()?;
+        let current = self.read(Arc::clone)?;
         let ready = match &current.ready {
             Ok(ready) => ready,
             Err(Unready::NoTrust) => return Err(PeerError::NoTrust.into()),
@@ -117,9 +117,9 @@ impl ClientTls {
         Ok(stream)
     }
 
-    /// What holds now; made anew if a slot has changed.
-    fn current(&self) -> Result<Arc<Current>, Error> {
-        self.current.current(|current| current.stamp == self.material.stamp(), || self.material.build())
+    /// Reads what holds now; made anew if a slot has changed.
+    fn read<R>(&self, read: impl FnOnce(&Arc<Current>) -> R) -> Result<R, Error> {
+        self.current.read(|current| current.stamp == self.material.stamp(), || self.material.build(), read)
     }
 }
 

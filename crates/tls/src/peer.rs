@@ -146,7 +146,8 @@ impl From<PeerError> for Error {
 pub(crate) fn from_rustls(error: &Error) -> PeerError {
     let Error::InvalidCertificate(verdict) = error else { return PeerError::Rules("it cannot be read") };
     match verdict {
-        Verdict::UnknownIssuer | Verdict::BadSignature => PeerError::Untrusted,
+        Verdict::UnknownIssuer => PeerError::Untrusted,
+        Verdict::BadSignature => PeerError::Rules("its key was not proven"),
         Verdict::Expired | Verdict::ExpiredContext { .. } => PeerError::Expired,
         Verdict::NotValidYet | Verdict::NotValidYetContext { .. } => PeerError::NotYetValid,
         Verdict::Revoked => PeerError::Revoked,

@@ -136,10 +136,10 @@ impl ServerTls {
     /// The connection would not be accepted today, or its client would be somebody else.
     pub fn rejudge(&self, handshake: &Handshake, now: SystemTime) -> Result<(), PeerError> {
         let policy = self.policy(self.policy_of(handshake)).ok_or(PeerError::NoTrust)?;
-        let current = policy.current().map_err(|_| PeerError::NoTrust)?;
-        if handshake.verdict.holds(&current, now) {
-            return Ok(());
-        }
+        let changed = policy
+            .read(|current| (!handshake.verdict.holds(current, now)).then(|| Arc::clone(current)))
+            .map_err(|_| PeerError::NoTrust)?;
+        let Some(current) = changed else { return Ok(()) };
         if handshake.sni.is_none() && self.without_sni == WithoutSni::Refuse {
             return Err(PeerError::NoServerName);
         }

@@ -36,24 +36,26 @@ impl<T> Derived<T> {
         Self { current: ArcSwap::from_pointee(first), renewal: Mutex::new(()) }
     }
 
-    /// What holds now: the last one while `is_current` says so, else what `make` makes.
-    pub(crate) fn current<E>(
+    /// Reads what holds now: the last one while `is_current` says so, else what `make` makes. Reading counts no
+    /// references: the cores do not fight over a counter.
+    pub(crate) fn read<R, E>(
         &self,
         is_current: impl Fn(&T) -> bool,
         make: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Arc<T>, E> {
+        read: impl FnOnce(&Arc<T>) -> R,
+    ) -> Result<R, E> {
         let current = self.current.load();
         if is_current(&current) {
-            return Ok(Arc::clone(&current));
+            return Ok(read(&current));
         }
         let _held = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
+        let current = self.current.load();
         if is_current(&current) {
-            return Ok(current);
+            return Ok(read(&current));
         }
         let renewed = Arc::new(make()?);
         self.current.store(Arc::clone(&renewed));
-        Ok(renewed)
+        Ok(read(&renewed))
     }
 }
 

@@ -87,9 +87,18 @@ impl Policy {
     /// # Errors
     /// The provider could not make a configuration.
     pub(super) fn current(&self) -> Result<Arc<Current>, Error> {
-        self.current.current(
+        self.read(Arc::clone)
+    }
+
+    /// Reads what holds now.
+    ///
+    /// # Errors
+    /// The provider could not make a configuration.
+    pub(super) fn read<R>(&self, read: impl FnOnce(&Arc<Current>) -> R) -> Result<R, Error> {
+        self.current.read(
             |current| current.generation == generation_of(&self.client),
             || Current::new(&self.client, &self.resolver, self.min_version, &self.alpn),
+            read,
         )
     }
 

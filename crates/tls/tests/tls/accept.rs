@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use tls::{Alpn, ClientAuth, HostSpec, ServerTls, SlotWriter, SpecError, StaleCrl, Version, WithoutSni};
+use tls::{
+    Alpn, ClientAuth, HostSpec, ServerTls, SlotWriter, SpecError, StaleCrl, Version, WithoutSni, provider,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use crate::authority::{Authority, Leaf};
@@ -82,6 +85,23 @@ async fn a_certificate_that_cannot_be_read_is_refused_also_where_none_is_require
             "bad_certificate",
             "{id}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_refused() {
+    let ca = Authority::root("clients");
+    let (_writer, trust) = mesh(&[&ca], &[]);
+    let required = listener(ClientAuth::Required(vec![trust]));
+    let (alice, mallory) = (ca.issue(&Leaf::client(ALICE)), ca.issue(&Leaf::client(ALICE)));
+    let stolen = CertifiedKey::new(
+        alice.ders,
+        provider().key_provider.load_private_key(mallory.key_der.clone_key()).unwrap(),
+    );
+    for version in [&TLS12, &TLS13] {
+        let mut config = client(None, version);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(stolen.clone()));
+        assert_eq!(shake(&required, &config, "gw.test").await.code(), "bad_certificate");
     }
 }
 

@@ -186,7 +186,8 @@ fn common_name(name: &str) -> DistinguishedName {
 }
 
 fn next_serial() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(1_000_000);
+    // With the top bit set: DER puts a zero byte before it, which lookups must not lose.
+    static LAST: AtomicU64 = AtomicU64::new(0xF000_0000_0000_0000);
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 

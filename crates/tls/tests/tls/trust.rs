@@ -63,6 +63,8 @@ fn an_intermediate_in_the_ca_file_completes_a_chain() {
     let trust = trust(&[&middle, &root]);
     assert!(trust.verify_client(&alice[..1], SystemTime::now()).is_ok());
     assert_eq!(trust.authorities(), (2, 0));
+    let alone = trust_named("mesh", &[&middle], &[], StaleCrl::Reject);
+    assert!(alone.verify_client(&alice[..1], SystemTime::now()).is_ok());
 }
 
 #[test]
