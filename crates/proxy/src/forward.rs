@@ -94,7 +94,8 @@ fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>)
     let host = &canonical.host.value;
     headers.insert(HOST, host.clone());
     headers.insert(FORWARDED, forwarded_value(about.client, &canonical.host.name, host, &fields.scheme));
-    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(X_FORWARDED_FOR, client.clone());
+    headers.insert(X_REAL_IP, client);
     headers.insert(X_FORWARDED_HOST, host.clone());
     headers.insert(X_FORWARDED_PROTO, fields.scheme.clone());
     if let Some(certificate) = &fields.certificate {
@@ -113,6 +114,7 @@ const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Carries the trace id, so that a log line is found by either.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

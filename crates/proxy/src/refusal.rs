@@ -102,6 +102,9 @@ pub enum Refusal {
     /// No connection to any endpoint.
     #[error("upstream `{0}` can't be reached")]
     UpstreamConnect(String),
+    /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
+    #[error("unknown transfer coding")]
+    TransferCodingUnknown,
     /// The upstream's answer is no HTTP, was cut short, or switches protocols unasked.
     #[error("upstream `{0}` gave a bad answer")]
     UpstreamProtocol(String),
@@ -151,6 +154,7 @@ impl Refusal {
             Self::Token(error) => (StatusCode::UNAUTHORIZED, error.code(), Client),
             Self::TokenBinding => (StatusCode::UNAUTHORIZED, "TOKEN_BINDING", Client),
             Self::TokenMissing => (StatusCode::UNAUTHORIZED, "TOKEN_MISSING", Client),
+            Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
             Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
@@ -218,6 +222,7 @@ impl Refusal {
                 | Self::Draining
                 | Self::MethodUnsupported
                 | Self::Path(_)
+                | Self::TransferCodingUnknown
                 | Self::UriTooLong
         )
     }

@@ -48,11 +48,17 @@ impl Reserved {
 /// Cleans the fields of a request head in place.
 ///
 /// # Errors
-/// Two `Authorization` fields and unknown expectations are refused.
+/// Two `Authorization` fields, unknown expectations and transfer codings are refused.
 pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(), Refusal> {
     let mut credentials = headers.get_all(AUTHORIZATION).iter();
     if credentials.next().is_some() && credentials.next().is_some() {
         return Err(Refusal::SeveralCredentials);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Refusal::TransferCodingUnknown);
     }
     if let Some(expectation) = headers.get(EXPECT) {
         if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
