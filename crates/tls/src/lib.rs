@@ -43,6 +43,7 @@ pub use server::{
 };
 pub use slot::{Slot, SlotWriter};
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
+pub use x509::certificates;
 pub use trust::{StaleCrl, Trust, TrustError, TrustOptions};
 
 /// Reader of a certificate with its key.

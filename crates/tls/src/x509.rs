@@ -7,8 +7,11 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-/// All `CERTIFICATE` sections of a PEM file, in order. A section that does not end (a half-written file) is an error.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+/// All `CERTIFICATE` sections of a PEM file, in order.
+///
+/// # Errors
+/// A section that does not end, as in a half-written file, or is not base64.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     CertificateDer::pem_slice_iter(pem).collect()
 }
 

@@ -39,6 +39,20 @@ async fn a_ticket_from_before_its_authority_was_removed_does_not_authenticate() 
 }
 
 #[tokio::test]
+async fn a_new_generation_of_trust_takes_no_older_ticket_even_if_nothing_in_it_differs() {
+    let ca = Authority::root("clients");
+    let alice = ca.issue(&Leaf::client(ALICE));
+    for version in VERSIONS {
+        let (mut writer, trust) = mesh(&[&ca], &[]);
+        let (tls, config) = (listener(ClientAuth::Required(vec![trust])), client(Some(&alice), version));
+        shake(&tls, &config, "gw.test").await.handshake();
+        writer.publish(Arc::new(trust_named("mesh", &[&ca], &[], StaleCrl::Reject)));
+        assert!(!shake(&tls, &config, "gw.test").await.handshake().resumed);
+        assert!(shake(&tls, &config, "gw.test").await.handshake().resumed);
+    }
+}
+
+#[tokio::test]
 async fn a_ticket_from_before_its_certificate_was_revoked_does_not_authenticate() {
     let ca = Authority::root("clients");
     let alice = ca.issue(&Leaf::client(ALICE));
