@@ -128,7 +128,10 @@ pub async fn authenticate(
 }
 
 /// The token of a `Bearer` credential (RFC 6750 section 2.1); another scheme is none of ours.
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+///
+/// # Errors
+/// When the scheme is `Bearer` and what follows is not one token.
+pub fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let value = value.as_bytes();
     let (scheme, token) =

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Uri};
 
 use crate::connection::Connection;
 use crate::refusal::Refusal;
@@ -56,8 +56,21 @@ pub fn normalize(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodUnsupported);
     }
+    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(Refusal::SchemeUnknown);
+    }
     let host = host(head, connection)?;
-    let target = head.uri.path_and_query().ok_or(Refusal::Path(path::PathError::Relative))?;
+    let (target, oddities) = canonical_target(&head.uri, bounds)?;
+    clean_request(&mut head.headers, reserved)?;
+    Ok(Canonical { host, target, oddities })
+}
+
+/// The canonical path with its query, and what was unusual about it.
+///
+/// # Errors
+/// When the target is too long, or its path has two readings, or none.
+pub fn canonical_target(uri: &Uri, bounds: &Bounds) -> Result<(PathAndQuery, Oddities), Refusal> {
+    let target = uri.path_and_query().ok_or(Refusal::Path(path::PathError::Relative))?;
     if target.as_str().len() > bounds.uri_bytes {
         return Err(Refusal::UriTooLong);
     }
@@ -66,8 +79,7 @@ pub fn normalize(
     }
     let CanonicalPath { path, oddities } = canonical_path(target.path())?;
     let target = if path == target.path() { target.clone() } else { with_path(&path, target.query())? };
-    clean_request(&mut head.headers, reserved)?;
-    Ok(Canonical { host, target, oddities })
+    Ok((target, oddities))
 }
 
 /// The same query behind another path.

@@ -87,6 +87,9 @@ pub enum Refusal {
     /// A rewritten path that is no longer canonical.
     #[error("the rewritten path is ambiguous")]
     Rewrite,
+    /// A request target whose scheme is neither `http` nor `https` (RFC 9113 section 8.3.1).
+    #[error("unknown scheme")]
+    SchemeUnknown,
     /// Two `Authorization` fields.
     #[error("more than one `Authorization` field")]
     SeveralCredentials,
@@ -150,6 +153,7 @@ impl Refusal {
             Self::Path(_) | Self::PathOddity(_) => (StatusCode::BAD_REQUEST, "PATH_AMBIGUOUS", Client),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", Client),
             Self::Rewrite => (StatusCode::BAD_REQUEST, "REWRITE_AMBIGUOUS", Client),
+            Self::SchemeUnknown => (StatusCode::BAD_REQUEST, "SCHEME_UNKNOWN", Client),
             Self::SeveralCredentials => (StatusCode::BAD_REQUEST, "SEVERAL_CREDENTIALS", Client),
             Self::Token(error) => (StatusCode::UNAUTHORIZED, error.code(), Client),
             Self::TokenBinding => (StatusCode::UNAUTHORIZED, "TOKEN_BINDING", Client),
@@ -222,6 +226,7 @@ impl Refusal {
                 | Self::Draining
                 | Self::MethodUnsupported
                 | Self::Path(_)
+                | Self::SchemeUnknown
                 | Self::TransferCodingUnknown
                 | Self::UriTooLong
         )

@@ -29,6 +29,7 @@ pub use self::problem::{Place, Problem, Problems, Severity, Source, Span, Spanne
 use self::finding::Finding;
 use self::material::Material;
 use self::model::Config;
+use self::policies::Compiled;
 use self::tree::Node;
 
 /// A configuration that can be published: it and every file that it names are as they should be.
@@ -42,6 +43,8 @@ pub struct Checked {
     pub engine: Engine,
     /// Evaluates them partially for the engine, on a thread of its own.
     pub compiler: Compiler,
+    /// Of the texts that this was made from; see [`policies::fingerprint`].
+    pub fingerprint: [u8; 32],
     /// What is allowed and probably not meant.
     pub warnings: Problems,
 }
@@ -65,10 +68,11 @@ pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Problems> {
     let (material, findings) = Material::load(&config, now);
     place.add(findings);
     let compiled = policies::compile(&config, &mut place);
-    let problems = Problems::new(place.problems);
+    let problems = Problems::new(std::mem::take(&mut place.problems));
     match compiled {
-        Some((engine, compiler)) if problems.errors() == 0 => {
-            Ok(Checked { config, material, engine, compiler, warnings: problems })
+        Some(Compiled { engine, compiler, sources }) if problems.errors() == 0 => {
+            let fingerprint = policies::fingerprint(&place.source.text, &sources);
+            Ok(Checked { config, material, engine, compiler, fingerprint, warnings: problems })
         }
         _ => Err(problems),
     }

@@ -151,8 +151,6 @@ pub struct ListenerLimits {
     pub body_bytes: NonZeroU64,
     /// Bytes in a second below which a body is too slow.
     pub body_rate: NonZeroU64,
-    /// Time for a request, until its response begins.
-    pub request: Duration,
 }
 
 /// The files of a certificate.

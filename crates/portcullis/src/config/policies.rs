@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use identity::jwt::ClaimKind;
+use identity::sha256;
 use policy::{ClaimSchema, ClaimType, Compiler, Engine, PolicySource, RouteFacts};
 
 use super::Placing;
@@ -34,6 +35,17 @@ pub fn read(directory: &Path) -> Result<Vec<PolicySource>, String> {
     paths.into_iter().map(source).collect()
 }
 
+/// Stands for a configuration and its policies: the same for the same texts.
+#[must_use]
+pub fn fingerprint(text: &str, sources: &[PolicySource]) -> [u8; 32] {
+    let mut all = sha256(text.as_bytes()).to_vec();
+    for source in sources {
+        all.extend(sha256(source.path.as_os_str().as_encoded_bytes()));
+        all.extend(sha256(source.text.as_bytes()));
+    }
+    sha256(&all)
+}
+
 /// The claims that policies may read: those that any issuer maps.
 #[must_use]
 pub fn claims(config: &Config) -> ClaimSchema {
@@ -57,8 +69,15 @@ pub fn routes(config: &Config) -> Vec<RouteFacts> {
     config.routes.iter().map(facts).collect()
 }
 
+/// Policies that are fit to decide.
+pub(super) struct Compiled {
+    pub(super) engine: Engine,
+    pub(super) compiler: Compiler,
+    pub(super) sources: Vec<PolicySource>,
+}
+
 /// The engine for a configuration, unless its policies have problems; those are added to the others.
-pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<(Engine, Compiler)> {
+pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<Compiled> {
     let sources = match config.policies.as_ref().map(|reference| (reference, read(&reference.path))) {
         None => Vec::new(),
         Some((_, Ok(sources))) => sources,
@@ -70,7 +89,7 @@ pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<(Engine, C
     match Engine::compile(&sources, &claims(config), routes(config)) {
         Ok((engine, compiler)) => {
             place.problems.extend(problems(engine.warnings(), &sources, Severity::Warning));
-            Some((engine, compiler))
+            Some(Compiled { engine, compiler, sources })
         }
         Err(found) => {
             place.problems.extend(problems(&found, &sources, Severity::Error));

@@ -20,18 +20,20 @@ pub fn markdown() -> String {
         "# The configuration file\n\nMade by `portcullis schema --markdown` from the types that read the file; a test \
          keeps it up to date.\nA key without a default is required unless its text says otherwise.\n",
     );
-    section(&mut text, "The file", &schema);
-    if let Some(Value::Object(definitions)) = schema.get("$defs") {
-        for (name, definition) in definitions {
-            if definition.get("properties").is_some() || definition.get("oneOf").is_some() {
-                section(&mut text, name, definition);
-            }
-        }
+    section(&mut text, "The file", &schema, &schema);
+    let definitions = schema.get("$defs").and_then(Value::as_object).into_iter().flatten();
+    for (name, definition) in definitions.filter(|(_, definition)| has_section(definition)) {
+        section(&mut text, name, definition, &schema);
     }
     text
 }
 
-fn section(text: &mut String, title: &str, schema: &Value) {
+/// Words are said where they stand; mappings and choices have a section of their own.
+fn has_section(definition: &Value) -> bool {
+    definition.get("properties").is_some() || definition.get("oneOf").is_some()
+}
+
+fn section(text: &mut String, title: &str, schema: &Value, root: &Value) {
     let described = schema.get("description").and_then(Value::as_str).unwrap_or_default();
     // Writing to a string does not fail.
     let _ = write!(text, "\n## {title}\n\n{}\n", one_line(described));
@@ -46,7 +48,7 @@ fn section(text: &mut String, title: &str, schema: &Value) {
             let _ = writeln!(
                 text,
                 "| `{key}` | {} | {} | {} |",
-                kind(property),
+                kind(property, root),
                 if required { "yes" } else { "" },
                 one_line(meaning)
             );
@@ -56,20 +58,25 @@ fn section(text: &mut String, title: &str, schema: &Value) {
         let _ = writeln!(text, "\n| value | meaning |\n| --- | --- |");
         for choice in choices {
             let meaning = choice.get("description").and_then(Value::as_str).unwrap_or_default();
-            let _ = writeln!(text, "| {} | {} |", kind(choice), one_line(meaning));
+            let _ = writeln!(text, "| {} | {} |", kind(choice, root), one_line(meaning));
         }
     }
 }
 
 /// What may stand there, in a few words; other sections by link.
-fn kind(schema: &Value) -> String {
+fn kind(schema: &Value, root: &Value) -> String {
     let Value::Object(schema) = schema else { return String::new() };
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         let name = reference.rsplit('/').next().unwrap_or_default();
-        return format!("[{name}](#{})", name.to_lowercase());
+        let definition = root.get("$defs").and_then(|all| all.get(name)).unwrap_or(&Value::Null);
+        if has_section(definition) {
+            return format!("[{name}](#{})", name.to_lowercase());
+        }
+        let described = definition.get("description").and_then(Value::as_str);
+        return described.map_or_else(|| kind(definition, root), one_line);
     }
     if let Some(Value::Array(choices)) = schema.get("anyOf") {
-        return kind(choices.first().unwrap_or(&Value::Null));
+        return kind(choices.first().unwrap_or(&Value::Null), root);
     }
     if let Some(value) = schema.get("const") {
         return format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
@@ -83,13 +90,18 @@ fn kind(schema: &Value) -> String {
             .join(", ");
     }
     match schema_type(schema) {
-        Some("array") => format!("list of {}", schema.get("items").map(kind).unwrap_or_default()),
+        Some("array") => {
+            format!("list of {}", schema.get("items").map(|item| kind(item, root)).unwrap_or_default())
+        }
         Some("object") => match schema.get("properties") {
             Some(Value::Object(properties)) => {
-                let inner = properties.iter().map(|(key, value)| format!("`{key}:` {}", kind(value)));
+                let inner = properties.iter().map(|(key, value)| format!("`{key}:` {}", kind(value, root)));
                 inner.collect::<Vec<_>>().join(", ")
             }
-            _ => format!("name: {}", schema.get("additionalProperties").map(kind).unwrap_or_default()),
+            _ => format!(
+                "name: {}",
+                schema.get("additionalProperties").map(|entry| kind(entry, root)).unwrap_or_default()
+            ),
         },
         Some(other) => other.to_owned(),
         None => String::new(),
@@ -116,8 +128,11 @@ mod tests {
     #[test]
     fn the_reference_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/CONFIG.md");
+        if std::env::var_os("UPDATE_CONFIG_MD").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == markdown(), "run `portcullis schema --markdown > crates/portcullis/CONFIG.md`");
+        assert!(written == markdown(), "run `UPDATE_CONFIG_MD=1 cargo test -p portcullis up_to_date`");
     }
 
     #[test]

@@ -162,7 +162,6 @@ impl Check<'_> {
                 .body_rate
                 .and_then(|field| field.value)
                 .map_or(defaults.body_rate, |rate: ByteRate| rate.0),
-            request: time(raw.request, defaults.request),
         }
     }
 
@@ -220,7 +219,6 @@ impl Default for ListenerLimits {
             streams: const { NonZeroU32::new(128).unwrap() },
             body_bytes: const { NonZeroU64::new(64 << 20).unwrap() },
             body_rate: const { NonZeroU64::new(1 << 10).unwrap() },
-            request: Duration::from_secs(60),
         }
     }
 }

@@ -130,6 +130,4 @@ pub(in crate::config) struct ListenerLimits {
     pub(in crate::config) body: Option<Field<Size>>,
     /// The slowest that a body may come in. Default: 1KiB/s.
     pub(in crate::config) body_rate: Option<Field<ByteRate>>,
-    /// Time for a request, until its response begins. Default: 60s.
-    pub(in crate::config) request: Option<Field<Timespan>>,
 }
