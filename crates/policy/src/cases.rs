@@ -249,7 +249,11 @@ impl Case {
 }
 
 impl CasePrincipal {
-    fn principal(&self) -> Result<Principal, String> {
+    /// The principal that it describes.
+    ///
+    /// # Errors
+    /// An id that is none, in words.
+    pub fn principal(&self) -> Result<Principal, String> {
         let mut principal = Principal::named(principal_id(&self.id)?);
         principal.roles.clone_from(&self.roles);
         principal.scopes.clone_from(&self.scopes);
@@ -271,7 +275,11 @@ impl From<CaseClaim> for ClaimValue {
 }
 
 impl CaseRequest {
-    fn facts(&self) -> Result<Facts<'_>, String> {
+    /// The facts that policies see.
+    ///
+    /// # Errors
+    /// A time that is none, in words.
+    pub fn facts(&self) -> Result<Facts<'_>, String> {
         let time = self.time.as_deref().unwrap_or("2026-01-01T12:00:00Z");
         let time: jiff::Timestamp =
             time.parse().map_err(|_| format!("`{time}` is no time as RFC 3339 writes it"))?;

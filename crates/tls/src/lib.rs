@@ -43,8 +43,8 @@ pub use server::{
 };
 pub use slot::{Slot, SlotWriter};
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
-pub use x509::certificates;
 pub use trust::{StaleCrl, Trust, TrustError, TrustOptions};
+pub use x509::certificates;
 
 /// Reader of a certificate with its key.
 pub type Credentials = Slot<Credential>;

@@ -52,7 +52,7 @@ impl Check {
                 let summary = Summary::new(&checked);
                 match gateway::rehearse(&checked.config, checked.engine) {
                     Err(reason) => (None, does_not_work(&self.config, reason)),
-                    Ok(()) => (Some(summary), checked.warnings),
+                    Ok(_) => (Some(summary), checked.warnings),
                 }
             }
         };

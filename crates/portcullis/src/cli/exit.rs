@@ -99,7 +99,9 @@ impl CliError {
         let exit = match &self {
             Self::Config(_) | Self::Client(ClientError::Refused { .. }) => Exit::Config,
             Self::Client(_) => Exit::Unreachable,
-            Self::Dev(_) | Self::Read { .. } | Self::Run(_) | Self::System(_) | Self::Write { .. } => Exit::Failure,
+            Self::Dev(_) | Self::Read { .. } | Self::Run(_) | Self::System(_) | Self::Write { .. } => {
+                Exit::Failure
+            }
             Self::Usage(_) => Exit::Usage,
         };
         let complaint = match &self {

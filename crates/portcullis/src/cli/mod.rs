@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
 
 /// An API gateway that proves, limits and decides every request before it is forwarded
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, max_term_width = 100, after_long_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "portcullis", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]

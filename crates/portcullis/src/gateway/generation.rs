@@ -78,14 +78,17 @@ pub(super) struct Surroundings<'a> {
     pub(super) addresses: &'a BTreeMap<Name, SocketAddr>,
 }
 
-/// Builds what a checked configuration would run as, and throws it away: what only the system or the crypto provider can
-/// say against it is said before it counts.
+/// Builds what a checked configuration would run as, without running it: what only the system or the crypto provider
+/// can say against it is said before it counts. No material is published in it.
 ///
 /// # Errors
 /// The entry that does not work, and why.
-pub fn rehearse(config: &Config, engine: Engine) -> Result<(), String> {
+pub fn rehearse(config: &Config, engine: Engine) -> Result<Snapshot, String> {
     let around = Surroundings { generation: 1, metrics: &Metrics::new(1), addresses: &BTreeMap::new() };
-    Living::default().next(config, engine, &around).map(drop).map_err(|error| error.to_string())
+    Living::default()
+        .next(config, engine, &around)
+        .map(|(snapshot, _)| snapshot)
+        .map_err(|error| error.to_string())
 }
 
 impl Living {

@@ -118,7 +118,9 @@ impl HeldKeys {
     }
 }
 
-fn issuer(jwt: &Jwt) -> Issuer {
+/// What is asked of the tokens of an issuer.
+#[must_use]
+pub fn issuer(jwt: &Jwt) -> Issuer {
     Issuer {
         name: jwt.name.to_string(),
         issuer: jwt.issuer.to_string(),

@@ -20,6 +20,7 @@ mod watch;
 use std::time::SystemTime;
 
 pub use generation::rehearse;
+pub use issuers::issuer;
 pub use run::{Options, RunError, run};
 
 /// The one clock of the process; everything that decides gets its time from here as an argument.
