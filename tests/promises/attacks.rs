@@ -11,6 +11,8 @@ use crate::scene::Scene;
 
 /// The host that the runners ask for.
 const HOST: &str = "gw.test";
+/// What the gateway reads of a request's head if nothing else is configured.
+const HEAD_LIMIT: usize = 32 * 1024;
 
 #[test]
 fn attacks_framing_over_plain() {
@@ -54,6 +56,7 @@ fn attacks_mtls() {
     assert_eq!(made.code, 0, "{}", made.stderr);
     let mut config = scene.tls("required");
     scene.site.certificate("edge", &scene.authority.issue(testkit::Leaf::server(&[HOST])));
+    config["routes"][0]["authenticate"] = json!({ "any": ["mesh"] });
     config["trust"]["mesh"] = json!({
         "files": { "ca": "mtls/trust.pem", "crl": ["mtls/crl.pem"] },
         "names": "spiffe",
@@ -121,8 +124,12 @@ fn attacks_jwt() {
         ran += 1;
         let ok = match case["expect"]["decision"].as_str().unwrap() {
             "accept" => status == 200 && arrived == 1,
-            // A head over the limits is refused before anybody looks at the token.
-            "reject" => (status == 401 || status == 431 || status == 400) && arrived == 0,
+            // A head over the limits is refused before anybody looks at the token; the answer may be lost in the reset
+            // that follows when more is sent than was read.
+            "reject" => {
+                (matches!(status, 400 | 401 | 431) || status == 0 && fields.len() > HEAD_LIMIT)
+                    && arrived == 0
+            }
             _ => status == 200 || status == 401,
         };
         if !ok {

@@ -2,9 +2,9 @@
 //! never changes an outcome.
 
 use serde_json::{Value, json};
-use testkit::{Ask, Gateway, eventually};
+use testkit::{Ask, Connection, Gateway, Protocol, eventually};
 
-use crate::scene::{API, AUDIENCE, ISSUER, Scene};
+use crate::scene::{API, AUDIENCE, ISSUER, ORDERS, Scene};
 
 #[test]
 fn without_a_policy_everything_is_denied() {
@@ -30,6 +30,26 @@ fn a_rule_permits_only_what_it_says() {
     assert_eq!(ask("POST", "alice"), 403);
     assert_eq!(ask("PROPFIND", "alice"), 403);
     assert_eq!(ask("GET", "bob"), 403);
+}
+
+#[test]
+fn a_workload_is_known_by_its_trust_domain_and_its_path() {
+    let scene = Scene::without_policy();
+    scene.site.policy(
+        "shop",
+        r#"permit(principal is Spiffe, action, resource)
+           when { principal.trust_domain == "example.org" && principal.path like "/ns/shop/*" };"#,
+    );
+    let mut config = scene.tls("required");
+    config["routes"][0]["authenticate"] = json!({ "any": ["mesh"] });
+    let gateway = scene.site.start(&config);
+    for (id, status) in [(ORDERS, 200), ("spiffe://example.org/ns/bank/sa/orders", 403)] {
+        let mut peer =
+            Connection::tls(gateway.address("edge"), &scene.workload(id), API, Protocol::H2).unwrap();
+        for _ in 0..3 {
+            assert_eq!(peer.send(Ask::get(API, "/")).unwrap().status, status, "{id}");
+        }
+    }
 }
 
 #[test]

@@ -54,9 +54,9 @@ fn a_bad_reload_keeps_the_last_good_configuration() {
     let scene = Scene::new();
     let good = scene.plain();
     let gateway = scene.site.start(&good);
-    let generation = gateway.generation();
     let mut connection = gateway.connect();
     for (what, bad) in bad_configurations(&scene) {
+        let generation = gateway.generation();
         assert_eq!(gateway.metric("portcullis_config_last_reload_success"), 1.0);
         gateway.reload(&bad);
         eventually(what, || (gateway.metric("portcullis_config_last_reload_success") == 0.0).then_some(()));

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a fact may take to come true: 20 s, times `PORTCULLIS_TEST_PATIENCE` (a whole number) on slow machines.
+/// How long a fact may take to come true: 30 s, times `PORTCULLIS_TEST_PATIENCE` (a whole number) on slow machines.
 #[must_use]
 pub fn patience() -> Duration {
     let factor =
         std::env::var("PORTCULLIS_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    Duration::from_secs(20) * factor
+    Duration::from_secs(30) * factor
 }
 
 /// Polls `attempt` until it yields a value; panics with `what` when [`patience`] runs out.
