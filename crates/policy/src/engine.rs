@@ -79,7 +79,7 @@ impl Engine {
     ///
     /// # Errors
     /// Every problem of every file: syntax, templates, types and names that the schema does not know, policies that
-    /// can never apply, double ids.
+    /// can never apply, double ids. What is wrong with claims or labels has the path `schema`.
     pub fn compile(
         sources: &[PolicySource],
         claims: &ClaimSchema,
@@ -173,6 +173,11 @@ impl Generation {
             vec![Problem { path: "schema".into(), line: 1, column: 1, message, help: None }]
         };
         let schema = crate::schema::parse(claims).map_err(broken)?;
+        if let Some(key) = routes.iter().flat_map(|route| route.labels.keys()).find(|key| key.contains('=')) {
+            return Err(broken(format!(
+                "the label `{key}` has a `=` in its key, so `key=value` has two readings"
+            )));
+        }
         let (read, mut problems) = source::read(sources);
         let (found, mut warnings) = validate::validate(sources, &read, &schema);
         problems.extend(found);

@@ -11,6 +11,30 @@
 //! on a thread of its own partially evaluates the candidates of a (principal type, action, route) on first use;
 //! what remains is evaluated per request, or remembered per core if it reads nothing but the principal. Plain
 //! Cedar stays the authority: [`Engine::explain`] uses nothing else, and a property test holds all ways equal.
+//!
+//! ```
+//! # use policy::{ClaimSchema, Decider, Engine, Facts, PolicySource, Problem, RouteFacts, Subject, TlsFacts};
+//! # use std::{sync::Arc, thread, time::UNIX_EPOCH};
+//! // Once per generation:
+//! let text = r#"permit(principal, action in Action::"read", resource == Route::"status");"#.to_owned();
+//! let routes = vec![RouteFacts { name: "status".to_owned(), ..RouteFacts::default() }];
+//! let sources = [PolicySource { path: "status.cedar".into(), text }];
+//! let (engine, compiler) = Engine::compile(&sources, &ClaimSchema::new(), routes).map_err(|mut all| all.remove(0))?;
+//! let (engine, compiler) = (Arc::new(engine), thread::spawn(move || compiler.run()));
+//! let route = engine.route("status").expect("a route");
+//! // Once per verified proof, and once per core:
+//! let subject = Arc::new(Subject::new(&identity::Principal::anonymous()));
+//! let mut decider = Decider::new();
+//! // Once per request:
+//! # let (address, tls) = ([127, 0, 0, 1].into(), TlsFacts::default());
+//! let (host, path, query) = ("localhost", "/status", None);
+//! let facts = Facts { method: "GET", path, query, host, address, tls, now: UNIX_EPOCH, ends: None };
+//! let permit = decider.decide(&engine, &subject, route, &facts).expect("a permit");
+//! assert_eq!(permit.policies()[0].as_str(), "status.cedar#1");
+//! # drop(engine);
+//! # compiler.join().expect("it ends with the engine");
+//! # Ok::<(), Problem>(())
+//! ```
 
 #![cfg_attr(
     test,

@@ -18,7 +18,7 @@ pub struct Subject {
     serial: u64,
     kind: EntityType,
     uid: EntityUid,
-    /// The principal's entity alone. `None` (Cedar could not build it) denies everything.
+    /// The principal's entity alone. `None` (it could not be built, or its id has two readings) denies everything.
     entities: Option<Entities>,
     keys: Vec<Option<EntityUid>>,
 }
@@ -97,6 +97,10 @@ fn entity_id(principal: &Principal) -> String {
 
 fn entities(principal: &Principal, uid: EntityUid, parents: Vec<EntityUid>) -> Option<Entities> {
     let id = &principal.id;
+    // `a#b` by `c` would be called like `a` by `b#c`: a subject could spell its way into another issuer.
+    if id.authority().contains('#') {
+        return None;
+    }
     let names: &[&str] = match id.kind() {
         PrincipalKind::Anonymous => &[],
         PrincipalKind::Jwt => &["issuer", "subject"],
@@ -165,6 +169,14 @@ mod tests {
             let entities = Subject::new(&principal).entities.unwrap();
             Entities::from_entities(entities, Some(&schema)).unwrap();
         }
+    }
+
+    #[test]
+    fn an_authority_whose_name_could_be_read_in_two_ways_denies() {
+        let id = PrincipalId::new(PrincipalKind::Jwt, "https://a#b", "c");
+        assert!(Subject::new(&Principal::named(id)).entities.is_none());
+        let id = PrincipalId::new(PrincipalKind::Jwt, "https://a", "b#c");
+        assert!(Subject::new(&Principal::named(id)).entities.is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{alice, claims, routes, source};
 use crate::engine::Generation;
 use crate::facts::tests::facts;
 use crate::partial::Partial;
-use crate::{Decider, Engine, PolicySource, Problem, RouteIndex, Subject};
+use crate::{Decider, Engine, PolicySource, Problem, RouteFacts, RouteIndex, Subject};
 
 fn problems(sources: &[PolicySource]) -> Vec<Problem> {
     Engine::compile(sources, &claims(), routes()).unwrap_err()
@@ -56,6 +56,13 @@ fn a_policy_that_can_never_apply_is_a_problem() {
 #[test]
 fn a_fallible_policy_in_a_shadow_is_validated_like_any_other() {
     assert_eq!(problems(&[source("@shadow permit(principal, action, resource) when { 1 };")]).len(), 1);
+}
+
+#[test]
+fn a_label_that_could_be_read_in_two_ways_is_a_problem() {
+    let route = RouteFacts { name: "a".to_owned(), labels: [("k=v".to_owned(), "w".to_owned())].into() };
+    let found = Engine::compile(&[], &claims(), vec![route]).unwrap_err();
+    assert!(found[0].message.contains("`k=v`"), "{found:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::{Principal, PrincipalId, PrincipalKind};
+
 use super::{Bench, alice, alice_of_level, claims, routes, source};
 use crate::facts::tests::facts;
 use crate::{CertificateFacts, Decider, DenialReason, Engine, PolicySource, RouteIndex, Subject, TlsFacts};
@@ -263,6 +265,14 @@ fn a_route_or_a_claim_of_another_generation_is_denied() {
     let mut principal = alice();
     principal.claims.insert("unheard-of".to_owned(), identity::ClaimValue::Bool(true));
     assert_eq!(bench.all(&principal, &facts()), (Err(DenialReason::Stale), String::new()));
+}
+
+#[test]
+fn a_principal_whose_id_has_two_readings_is_denied_by_a_policy_that_permits_all() {
+    let id = PrincipalId::new(PrincipalKind::Jwt, "https://a#b", "c");
+    let policies = "permit(principal, action, resource) when { principal.id != \"\" };";
+    let said = Bench::new(policies).all(&Principal::named(id), &facts());
+    assert_eq!(said, (Err(DenialReason::PolicyError), String::new()));
 }
 
 #[test]
