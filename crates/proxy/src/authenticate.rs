@@ -114,14 +114,14 @@ pub async fn authenticate(
     match (token, certificate) {
         (Some(proven), certificate) => {
             let until = proven.token.accepted_until;
-            let ends = certificate.and_then(|(_, caller)| caller.ends).map_or(until, |end| end.min(until));
+            let ends = certificate.and_then(|_| connection.proof_ends()).map_or(until, |end| end.min(until));
             Ok(Caller {
                 principal: proven.token.principal.clone(),
                 subject: proven.subject.clone(),
                 ends: Some(ends),
             })
         }
-        (None, Some((_, caller))) => Ok(caller.clone()),
+        (None, Some((_, caller))) => Ok(Caller { ends: connection.proof_ends(), ..caller.clone() }),
         // `missing` above covers this: a route without any proof is `Nobody`.
         (None, None) => Err(Refusal::TokenMissing),
     }

@@ -70,10 +70,10 @@ enum Ending {
 
 impl Connection {
     fn new(core: &Core, peer: SocketAddr, listener: &Listener, handshake: Option<Handshake>) -> Self {
-        let certificate = handshake.as_ref().and_then(|h| h.peer.clone()).map(|peer| {
-            let ends = Some(peer.certificate.not_after);
-            (peer.clone(), Caller::new(peer.certificate.principal.clone(), ends))
-        });
+        let certificate = handshake
+            .as_ref()
+            .and_then(|h| h.peer.clone())
+            .map(|peer| (peer.clone(), Caller::new(peer.certificate.principal.clone(), None)));
         Self {
             listener: listener.name.clone(),
             peer,
@@ -120,6 +120,12 @@ impl Connection {
     #[must_use]
     pub const fn peer(&self) -> Option<&(Arc<Peer>, Caller)> {
         self.certificate.as_ref()
+    }
+
+    /// When the client certificate's proof ends; a renewed revocation list moves it.
+    #[must_use]
+    pub fn proof_ends(&self) -> Option<SystemTime> {
+        self.handshake.as_ref().and_then(Handshake::proof_ends)
     }
 
     /// The client certificate as policies see it.
