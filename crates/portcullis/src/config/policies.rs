@@ -99,7 +99,8 @@ pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<Compiled> 
 }
 
 /// Cedar's problems with their source, so that they are shown like all others.
-pub(super) fn problems(
+#[must_use]
+pub fn problems(
     found: &[policy::Problem],
     sources: &[PolicySource],
     severity: Severity,

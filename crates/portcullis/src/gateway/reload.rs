@@ -21,7 +21,7 @@ use super::material::{self, Tell};
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
 use super::wall_clock;
-use super::watch::digest;
+use super::watch::fingerprint;
 use crate::config::model::{Config, Jwks, Name};
 use crate::config::{self, Checked, Problems};
 
@@ -39,6 +39,10 @@ pub(super) struct Reloader {
     pub(super) log_level: LogLevel,
     /// The configuration of the generation that serves.
     pub(super) serving: Option<Config>,
+    /// Of the texts that the serving generation was made from.
+    pub(super) fingerprint: [u8; 32],
+    /// What lay there when it was last looked at.
+    pub(super) tried: [u8; 32],
     pub(super) generation: u64,
     pub(super) last: Last,
     pub(super) started: SystemTime,
@@ -100,12 +104,13 @@ pub(super) struct Last {
 }
 
 impl Reloader {
-    /// Loads the file and publishes what it says, or nothing.
+    /// Loads the file and publishes what it says, or nothing. What says the same as before is no new generation.
     ///
     /// # Errors
     /// Every problem, in words; the generation that serves goes on.
     pub(super) fn reload(&mut self) -> Result<u64, Vec<String>> {
         let result = match config::load(&self.file, wall_clock()) {
+            Ok(checked) if checked.fingerprint == self.fingerprint => Ok(self.generation),
             Ok(checked) => self.publish(checked).map_err(|problem| vec![problem]),
             Err(problems) => Err(lines(&problems)),
         };
@@ -134,7 +139,7 @@ impl Reloader {
     /// # Errors
     /// When a socket can't be bound or names can't become handles; nothing has changed then.
     pub(super) fn publish(&mut self, checked: Checked) -> Result<u64, String> {
-        let Checked { config, material, engine, compiler, warnings } = checked;
+        let Checked { config, material, engine, compiler, fingerprint, warnings } = checked;
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
@@ -178,6 +183,8 @@ impl Reloader {
         }
         self.warn_of_restart(&config);
         self.serving = Some(config);
+        self.fingerprint = fingerprint;
+        self.tried = fingerprint;
         Ok(self.generation)
     }
 
@@ -204,10 +211,11 @@ impl Reloader {
         !self.last.problems.is_empty()
     }
 
-    /// Of the configuration file and its policies as they are now.
-    pub(super) fn digest(&self) -> [u8; 32] {
+    /// Whether the file and its policies say something else now than what was tried last.
+    pub(super) fn has_changed(&mut self) -> bool {
         let policies = self.serving.as_ref().and_then(|config| config.policies.as_ref());
-        digest(&self.file, policies.map(|reference| reference.path.as_path()))
+        let now = fingerprint(&self.file, policies.map(|reference| reference.path.as_path()));
+        std::mem::replace(&mut self.tried, now) != now
     }
 
     /// All files and directories that the serving generation is made of.

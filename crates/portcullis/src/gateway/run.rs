@@ -102,6 +102,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         readiness,
         log_level,
         serving: None,
+        fingerprint: [0; 32],
+        tried: [0; 32],
         generation: 0,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -147,10 +149,11 @@ async fn serve(
     notify_systemd(&[NotifyState::Ready]);
 
     let mut watch = Watch::new();
-    let mut seen = watched(&mut watch, &reloader);
+    watch.watch(lock(&reloader).files());
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unsettled = false;
+    let mut looks = 0_u64;
     loop {
         let asked = tokio::select! {
             _ = terminate.recv() => break,
@@ -165,14 +168,17 @@ async fn serve(
                 lock(&reloader).is_refused()
             }
             () = sleep(SETTLE), if unsettled => false,
-            _ = ticks.tick() => false,
+            _ = ticks.tick() => {
+                looks += 1;
+                looks % RETRY == 0 && lock(&reloader).is_refused()
+            }
         };
         unsettled = lock(&reloader).look(wall_clock());
-        if asked || lock(&reloader).digest() != seen {
+        if lock(&reloader).has_changed() || asked {
             notify_reloading();
             // What is refused is logged, shown by `status` and counted where it is refused.
             reload(reloader.clone()).await.ok();
-            seen = watched(&mut watch, &reloader);
+            watch.watch(lock(&reloader).files());
             notify_systemd(&[NotifyState::Ready]);
         }
     }
@@ -192,6 +198,9 @@ async fn serve(
     Ok(())
 }
 
+/// A refused configuration is tried again after so many looks: what it named may be there by now, unseen.
+const RETRY: u64 = 5;
+
 /// Ends the cores: gracefully until the deadline, then at once.
 async fn drain(reloader: &Arc<Mutex<Reloader>>) {
     let (cores, deadline) = lock(reloader).end();
@@ -208,13 +217,6 @@ async fn drain(reloader: &Arc<Mutex<Reloader>>) {
 
 fn lock(reloader: &Mutex<Reloader>) -> MutexGuard<'_, Reloader> {
     reloader.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Watches what the serving generation names; gives the digest that a change shows against.
-fn watched(watch: &mut Watch, reloader: &Mutex<Reloader>) -> [u8; 32] {
-    let reloader = lock(reloader);
-    watch.watch(reloader.files());
-    reloader.digest()
 }
 
 /// The operator's doors, bound.

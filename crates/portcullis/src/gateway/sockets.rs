@@ -37,7 +37,7 @@ impl Inherited {
                 }
                 Ok(None) => {}
                 Err(cause) => {
-                    tracing::warn!(name, %cause, "an inherited descriptor is no listening TCP socket")
+                    tracing::warn!(name, %cause, "an inherited descriptor is no listening TCP socket");
                 }
             }
         }

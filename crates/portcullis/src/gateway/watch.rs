@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::sha256;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+
+use crate::config::policies;
 
 /// Watches directories.
 pub(super) struct Watch {
@@ -61,19 +62,10 @@ pub(super) const POLL: Duration = Duration::from_secs(2);
 /// How long to wait after an event: writers write several files, and each in several steps.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
-/// A digest of the configuration file and its policies; a file that can't be read counts as empty.
-pub(super) fn digest(file: &Path, policies: Option<&Path>) -> [u8; 32] {
-    let mut all = sha256(&std::fs::read(file).unwrap_or_default()).to_vec();
-    let entries = policies.and_then(|directory| std::fs::read_dir(directory).ok());
-    let mut paths: Vec<PathBuf> =
-        entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
-    paths.sort();
-    for path in paths {
-        all.extend(sha256(path.as_os_str().as_encoded_bytes()));
-        all.extend(sha256(&std::fs::read(&path).unwrap_or_default()));
-    }
-    sha256(&all)
+/// The fingerprint of the configuration and its policies as they lie there now; what can't be read counts as empty.
+pub(super) fn fingerprint(file: &Path, directory: Option<&Path>) -> [u8; 32] {
+    let sources = directory.and_then(|directory| policies::read(directory).ok()).unwrap_or_default();
+    policies::fingerprint(&std::fs::read_to_string(file).unwrap_or_default(), &sources)
 }
 
 fn directory(file: &Path) -> Option<&Path> {
