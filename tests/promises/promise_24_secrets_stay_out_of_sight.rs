@@ -45,6 +45,7 @@ fn no_secret_shows_in_any_output_at_the_most_talkative_level() {
     }
     eventually("every request is logged", || (gateway.access_log().len() >= 6).then_some(()));
     // A reload, good and bad, says a lot.
+    config["shutdown"] = json!({ "deadline": "29s" });
     gateway.apply(&config);
     let mut bad = config.clone();
     bad["limits"] = json!({ "broken": CANARY.len() });
