@@ -66,7 +66,13 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
         }
         headers.remove(EXPECT);
     }
+    let takes_trailers = takes_trailers(headers);
     remove_hop_by_hop(headers);
+    if takes_trailers {
+        // Said anew for the next hop, or the upstream would leave out what the client wants (RFC 9110 section 10.1.4).
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
     headers.remove(HOST);
     let unwanted: Vec<HeaderName> =
         headers.keys().filter(|name| reserved.contains(name.as_str())).cloned().collect();
@@ -96,6 +102,11 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Removes from a trailer section what may not stand there (RFC 9110 section 6.5.1) and what is reserved.
@@ -226,7 +237,7 @@ mod tests {
             ("foo", "1"),
             ("bar", "1"),
             ("keep-alive", "1"),
-            ("te", "trailers"),
+            ("te", "deflate"),
             ("upgrade", "x"),
             ("transfer-encoding", "chunked"),
             ("content_length", "5"),
@@ -234,6 +245,12 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(got.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn only_the_wish_for_trailers_is_said_anew() {
+        let got = cleaned(&[("te", "deflate;q=0.5, Trailers"), ("connection", "te")]).unwrap();
+        assert_eq!((&got[TE], &got[CONNECTION]), (&"trailers".parse().unwrap(), &"te".parse().unwrap()));
     }
 
     #[test]
