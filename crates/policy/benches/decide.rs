@@ -67,14 +67,28 @@ fn facts() -> Facts<'static> {
     }
 }
 
+/// Policies that name a role and no route, so that all are candidates everywhere.
+fn role_policies(count: usize, condition: &str) -> String {
+    (0..count)
+        .map(|number| {
+            format!(
+                "permit(principal in Role::\"role-{number}\", action in Action::\"read\", resource) {condition};\n"
+            )
+        })
+        .collect()
+}
+
 fn engine(count: usize, condition: &str) -> (Engine, policy::Compiler) {
-    let source = PolicySource { path: "bench.cedar".into(), text: policies(count, condition) };
+    engine_of(policies(count, condition), count)
+}
+
+fn engine_of(text: String, count: usize) -> (Engine, policy::Compiler) {
+    let source = PolicySource { path: "bench.cedar".into(), text };
     Engine::compile(&[source], &ClaimSchema::new(), routes(count)).unwrap()
 }
 
 /// Decides again and again on one route, after the compiler has been there.
-fn decide(bencher: Bencher<'_, '_>, count: usize, condition: &str) {
-    let (engine, compiler) = engine(count, condition);
+fn decide(bencher: Bencher<'_, '_>, (engine, compiler): (Engine, policy::Compiler)) {
     let (engine, subject, facts) = (Arc::new(engine), subject(), facts());
     let route = engine.route("route-1").unwrap();
     let mut decider = Decider::new();
@@ -88,22 +102,33 @@ fn decide(bencher: Bencher<'_, '_>, count: usize, condition: &str) {
 
 #[divan::bench(args = SIZES)]
 fn remembered(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, count, "");
+    decide(bencher, engine(count, ""));
 }
 
 #[divan::bench(args = SIZES)]
 fn residual_that_reads_the_path(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, count, "when { context.path like \"/api/v1/orders/*\" }");
+    decide(bencher, engine(count, "when { context.path like \"/api/v1/orders/*\" }"));
 }
 
 #[divan::bench(args = SIZES)]
 fn residual_that_reads_the_address(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, count, "when { context.address.isInRange(ip(\"10.0.0.0/8\")) }");
+    decide(bencher, engine(count, "when { context.address.isInRange(ip(\"10.0.0.0/8\")) }"));
 }
 
 #[divan::bench(args = SIZES)]
 fn residual_that_reads_the_time(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, count, "when { context.time > datetime(\"2026-01-01\") }");
+    decide(bencher, engine(count, "when { context.time > datetime(\"2026-01-01\") }"));
+}
+
+#[divan::bench(args = SIZES)]
+fn roles_remembered(bencher: Bencher<'_, '_>, count: usize) {
+    decide(bencher, engine_of(role_policies(count, ""), count));
+}
+
+#[divan::bench(args = SIZES)]
+fn roles_that_read_the_path(bencher: Bencher<'_, '_>, count: usize) {
+    let condition = "when { context.path like \"/api/v1/orders/*\" }";
+    decide(bencher, engine_of(role_policies(count, condition), count));
 }
 
 #[divan::bench(args = SIZES)]

@@ -5,9 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cedar_policy::Entities;
+
 use crate::engine::{Engine, Generation, Slot};
 use crate::facts::{Facts, RouteIndex};
-use crate::partial::{Partial, Residual};
+use crate::partial::Partial;
 use crate::recent::Recent;
 use crate::source::PolicyId;
 use crate::subject::Subject;
@@ -115,6 +117,8 @@ enum Remembered {
     Verdict(Verdict),
     /// What the policies say that do not read the request.
     Findings(Arc<Findings>),
+    /// What there is to evaluate whole policies with.
+    Entities(Arc<Entities>),
 }
 
 impl Default for Decider {
@@ -170,30 +174,26 @@ impl Decider {
         if !subject.conforms_to(&generation.claims) {
             return Verdict::denied(DenialReason::Stale);
         }
-        let decide_plainly = || generation.verdict(generation.find_plainly(slot, subject, facts));
-        match generation.partial(slot) {
-            Some(Partial::Constant(verdict)) => verdict.clone(),
-            Some(Partial::Residual(residual)) => {
-                let find = || {
-                    generation.find_in(&residual.of_principal, slot, subject, facts, residual.known.clone())
-                };
-                match self
-                    .remembered(generation, slot, subject, || Remembered::new(generation, residual, find()))
-                {
-                    Remembered::Verdict(verdict) => verdict,
-                    Remembered::Findings(findings) => {
-                        let findings = Findings::clone(&findings);
-                        let part = &residual.of_request;
-                        generation.verdict(generation.find_in(part, slot, subject, facts, findings))
-                    }
-                }
-            }
-            Some(Partial::Unavailable) => decide_plainly(),
+        let partial = match generation.partial(slot) {
+            Some(Partial::Constant(verdict)) => return verdict.clone(),
+            Some(partial) => partial,
             None => {
                 engine.request(slot);
-                decide_plainly()
+                return generation.verdict(generation.find_plainly(slot, subject, facts));
             }
-        }
+        };
+        let find = || Remembered::new(generation, partial, slot, subject, facts);
+        let findings = match (partial, self.remembered(generation, slot, subject, find)) {
+            (_, Remembered::Verdict(verdict)) => return verdict,
+            (Partial::Residual(residual), Remembered::Findings(findings)) => {
+                generation.find_in(&residual.of_request, slot, subject, facts, Findings::clone(&findings))
+            }
+            (Partial::Whole(reads), Remembered::Entities(entities)) => {
+                generation.find_whole(slot, subject, facts, *reads, &entities)
+            }
+            _ => None,
+        };
+        generation.verdict(findings)
     }
 
     /// What is found for exactly this subject, once. A request that still holds an older generation than the last
@@ -222,15 +222,33 @@ impl Decider {
 }
 
 impl Remembered {
-    fn new(generation: &Generation, residual: &Residual, findings: Option<Findings>) -> Self {
-        match findings {
-            Some(findings) if !residual.of_request.by_principal.is_empty() => {
-                Self::Findings(Arc::new(findings))
+    fn new(
+        generation: &Generation,
+        partial: &Partial,
+        slot: Slot,
+        subject: &Subject,
+        facts: &Facts<'_>,
+    ) -> Self {
+        let findings = match partial {
+            Partial::Constant(verdict) => return Self::Verdict(verdict.clone()),
+            Partial::Residual(residual) => {
+                let part = &residual.of_principal;
+                match generation.find_in(part, slot, subject, facts, residual.known.clone()) {
+                    Some(findings) if !residual.of_request.by_principal.is_empty() => {
+                        return Self::Findings(Arc::new(findings));
+                    }
+                    findings => findings,
+                }
             }
-            findings => Self::Verdict(generation.verdict(findings)),
-        }
+            Partial::Whole(reads) => match generation.entities(slot, subject) {
+                Some(entities) if !reads.is_free_of_context() => return Self::Entities(Arc::new(entities)),
+                Some(entities) => generation.find_whole(slot, subject, facts, *reads, &entities),
+                None => None,
+            },
+        };
+        Self::Verdict(generation.verdict(findings))
     }
 }
 
-/// Remembered decisions per core: half of what is kept at most. An entry takes about 100 bytes.
+/// Remembered decisions per core: half of what is kept at most. An entry takes about 100 bytes, one with entities 1 KB.
 const REMEMBERED: usize = 8192;

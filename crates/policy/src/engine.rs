@@ -13,7 +13,7 @@ use crate::decide::DenialReason;
 use crate::facts::{Facts, RouteFacts, RouteIndex};
 use crate::index::{Index, Key, meet};
 use crate::names::{EntityType, PRINCIPALS};
-use crate::partial::{self, Part, Partial};
+use crate::partial::{self, Part, Partial, Stock};
 use crate::reads::Reads;
 use crate::schema::ClaimSchema;
 use crate::shadow::{Counters, ShadowCount};
@@ -45,7 +45,10 @@ pub(crate) struct Generation {
     /// The entities of all actions and of their groups.
     actions: Entities,
     uids: Vec<EntityUid>,
+    /// What any policy reads.
+    reads: Reads,
     partials: Vec<Cell>,
+    residuals: Stock,
     shadows: Counters,
     warnings: Vec<Problem>,
 }
@@ -199,7 +202,9 @@ impl Generation {
             actions,
             uids: action::ALL.into_iter().map(Action::uid).collect(),
             partials: std::iter::repeat_with(Cell::default).take(routes.len() * CELLS_PER_ROUTE).collect(),
+            residuals: Stock::default(),
             shadows: Counters::new(&rules),
+            reads: rules.iter().fold(Reads::NOTHING, |reads, rule| reads | rule.reads),
             rules,
             routes,
             warnings,
@@ -219,12 +224,23 @@ impl Generation {
 
     /// What plain Cedar finds on the policies whose scope can match. `None` if the request cannot be put to Cedar.
     pub(crate) fn find_plainly(&self, slot: Slot, subject: &Subject, facts: &Facts<'_>) -> Option<Findings> {
+        self.find_whole(slot, subject, facts, self.reads, &self.entities(slot, subject)?)
+    }
+
+    /// The same with the entities at hand, for policies that read no more than `reads`.
+    pub(crate) fn find_whole(
+        &self,
+        slot: Slot,
+        subject: &Subject,
+        facts: &Facts<'_>,
+        reads: Reads,
+        entities: &Entities,
+    ) -> Option<Findings> {
         let route = self.route(slot)?;
-        let request = self.cedar_request(slot, subject, facts, Reads::EVERYTHING)?;
-        let entities = self.entities(slot, subject)?;
+        let request = self.cedar_request(slot, subject, facts, reads)?;
         let groups = self.index.by_principal(&route.keys).flat_map(|by| meet(by, subject.keys()));
         let mut findings = Findings::default();
-        self.index.evaluate(groups, &request, &entities, &mut findings)?;
+        self.index.evaluate(groups, &request, entities, &mut findings)?;
         Some(findings)
     }
 
@@ -285,10 +301,17 @@ impl Generation {
         self.shadows.add(&verdict.shadows);
     }
 
+    /// From here on all policies stay whole.
+    #[cfg(test)]
+    pub(crate) fn use_up_residuals(&self) {
+        self.residuals.use_up();
+    }
+
     fn fill(&self, slot: Slot) {
         let (Some(cell), Some(route)) = (self.cell(slot), self.route(slot)) else { return };
         cell.partial.get_or_init(|| {
-            partial::evaluate(&self.rules, &self.index, &self.schema, route, slot.kind, slot.action)
+            let (rules, index, schema, stock) = (&self.rules, &self.index, &self.schema, &self.residuals);
+            partial::evaluate(rules, index, schema, stock, route, slot.kind, slot.action)
         });
     }
 

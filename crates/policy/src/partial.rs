@@ -1,5 +1,7 @@
 //! What remains of the policies for one (principal type, action, route), before any request is known.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use cedar_policy::{
     Entities, PartialEntities, PartialEntityUid, PartialRequest, Policy, PolicySet, Schema, TpeResponse,
 };
@@ -19,8 +21,9 @@ pub(crate) enum Partial {
     Constant(Verdict),
     /// Something remains.
     Residual(Residual),
-    /// Cedar could not evaluate partially: plain evaluation goes on.
-    Unavailable,
+    /// Too much would remain, or Cedar cannot evaluate partially: the policies stay whole and are found by their
+    /// scope. They read this.
+    Whole(Reads),
 }
 
 /// Policies that still depend on the principal or the context, beside what is known of the others.
@@ -28,6 +31,7 @@ pub(crate) enum Partial {
 pub(crate) struct Residual {
     /// INVARIANT: carries every policy that is already satisfied or already errs; those that are false say nothing.
     pub(crate) known: Findings,
+    count: usize,
     /// What reads nothing but the principal: evaluated once per subject.
     pub(crate) of_principal: Part,
     /// What reads the request: evaluated each time.
@@ -44,27 +48,55 @@ pub(crate) struct Part {
 /// Up to this many residuals stand in one group: looking for a principal's own would cost more than evaluating all.
 const FEW: usize = 16;
 
+/// A residual takes some kilobytes for each kind of request that it remains for, where a whole policy is there once.
+/// So more candidates than this stay whole ...
+const LARGE: usize = 256;
+
+/// ... and all, once so many residuals are there: about 150 MB.
+const MOST: usize = 32_768;
+
+/// How many residuals a generation holds.
+#[derive(Debug, Default)]
+pub(crate) struct Stock(AtomicUsize);
+
+impl Stock {
+    #[cfg(test)]
+    pub(crate) fn use_up(&self) {
+        self.0.store(MOST, Ordering::Relaxed);
+    }
+}
+
 /// Evaluates the candidates partially.
 pub(crate) fn evaluate(
     rules: &[Rule],
     index: &Index,
     schema: &Schema,
+    stock: &Stock,
     route: &Route,
     kind: EntityType,
     action: Action,
 ) -> Partial {
-    try_evaluate(rules, index, schema, route, kind, action).unwrap_or(Partial::Unavailable)
+    let candidates: Vec<_> = index.candidates(rules, &route.keys, kind, action).collect();
+    let reads = candidates.iter().fold(Reads::NOTHING, |reads, (_, rule)| reads | rule.reads);
+    if candidates.len() > LARGE || stock.0.load(Ordering::Relaxed) + candidates.len() > MOST {
+        return Partial::Whole(reads);
+    }
+    let evaluated = try_evaluate(rules, index, schema, &candidates, route, kind, action);
+    if let Some(Partial::Residual(residual)) = &evaluated {
+        stock.0.fetch_add(residual.count, Ordering::Relaxed);
+    }
+    evaluated.unwrap_or(Partial::Whole(reads))
 }
 
 fn try_evaluate(
     rules: &[Rule],
     index: &Index,
     schema: &Schema,
+    candidates: &[(u32, &Rule)],
     route: &Route,
     kind: EntityType,
     action: Action,
 ) -> Option<Partial> {
-    let candidates: Vec<_> = index.candidates(rules, &route.keys, kind, action).collect();
     if candidates.is_empty() {
         return Some(Partial::Constant(Verdict::new(rules, &Findings::default())));
     }
@@ -93,10 +125,12 @@ fn collect(rules: &[Rule], index: &Index, response: &TpeResponse<'_>, expected: 
     if residuals.is_empty() {
         return Some(Partial::Constant(Verdict::new(rules, &known)));
     }
+    let count = residuals.len();
     let (of_principal, of_request) =
         residuals.into_iter().partition(|policy| Reads::of(policy).is_free_of_context());
     Some(Partial::Residual(Residual {
         known,
+        count,
         of_principal: Part::new(rules, index, of_principal)?,
         of_request: Part::new(rules, index, of_request)?,
     }))

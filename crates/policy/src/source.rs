@@ -8,6 +8,8 @@ use std::sync::Arc;
 use cedar_policy::{Policy, PolicySet};
 use miette::Diagnostic;
 
+use crate::reads::Reads;
+
 /// One `.cedar` file.
 #[derive(Clone, Debug)]
 pub struct PolicySource {
@@ -69,6 +71,8 @@ pub(crate) struct Rule {
     pub(crate) is_shadow: bool,
     pub(crate) place: Place,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What its conditions read.
+    pub(crate) reads: Reads,
     /// Under `id`.
     pub(crate) policy: Policy,
 }
@@ -198,6 +202,7 @@ fn rule(policy: &Policy, place: Place, number: usize) -> Rule {
         _ => format!("{}#{number}", Path::new(file).display()),
     };
     Rule {
+        reads: Reads::of(policy),
         policy: policy.new_id(cedar_policy::PolicyId::new(&id)),
         id: PolicyId(id.into()),
         effect: match policy.effect() {

@@ -7,6 +7,7 @@ use identity::{Principal, PrincipalId, PrincipalKind};
 
 use super::{Bench, alice, alice_of_level, claims, routes, source};
 use crate::facts::tests::facts;
+use crate::partial::Partial;
 use crate::{CertificateFacts, Decider, DenialReason, Engine, PolicySource, RouteIndex, Subject, TlsFacts};
 
 const ERR: &str = "9223372036854775807 + 1 > 0";
@@ -206,6 +207,33 @@ fn among_many_policies_each_principal_meets_its_own() {
     assert_eq!(bench.all(&principal, &facts()), (Ok(()), "p49 p7".to_owned()));
     principal.claims = alice_of_level(1).claims;
     assert_eq!(bench.all(&principal, &facts()), (Err(DenialReason::Forbidden), "f".to_owned()));
+}
+
+#[test]
+fn too_many_policies_to_evaluate_partially_stay_whole_and_say_the_same() {
+    for (condition, elsewhere) in [
+        ("", (Ok(()), "p7".to_owned())),
+        (r#"when { context.path like "/orders/*" }"#, (Err(DenialReason::NoPermit), String::new())),
+    ] {
+        let policies: String = (0..300)
+            .map(|number| {
+                format!("@id(\"p{number}\") permit(principal in Role::\"role-{number}\", action, resource) {condition};\n")
+            })
+            .collect();
+        let mut bench = Bench::new(&policies);
+        let mut principal = alice();
+        principal.roles.push("role-7".to_owned());
+        let subject = Subject::new(&principal);
+        let mut other = facts();
+        other.path = "/x";
+        for _ in 0..2 {
+            assert_eq!(bench.all(&principal, &facts()), (Ok(()), "p7".to_owned()));
+            assert_eq!(bench.all(&alice(), &facts()), (Err(DenialReason::NoPermit), String::new()));
+            assert_eq!(bench.all(&principal, &other), elsewhere);
+        }
+        let slot = bench.engine.generation().slot(RouteIndex(0), &subject, &facts()).unwrap();
+        assert!(matches!(bench.engine.generation().partial(slot), Some(Partial::Whole(_))));
+    }
 }
 
 #[test]
