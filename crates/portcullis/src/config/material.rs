@@ -91,9 +91,13 @@ impl Bytes {
     /// Reads the files of something.
     ///
     /// # Errors
-    /// A file that cannot be read.
-    pub fn read(of: &impl FromFiles) -> Result<Self, MaterialError> {
-        let files = of.files().into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    /// Every file that cannot be read; at least one.
+    pub fn read(of: &impl FromFiles) -> Result<Self, Vec<MaterialError>> {
+        let (read, errors): (Vec<_>, Vec<_>) = of.files().into_iter().map(read).partition(Result::is_ok);
+        if !errors.is_empty() {
+            return Err(errors.into_iter().filter_map(Result::err).collect());
+        }
+        let files: Vec<_> = read.into_iter().flatten().collect();
         let digest = digest(&files);
         Ok(Self { files, digest })
     }
@@ -216,10 +220,11 @@ fn load<F: FromFiles>(
     now: SystemTime,
     findings: &mut Vec<Finding>,
 ) -> Option<(Name, Loaded<F::Value>)> {
-    match Bytes::read(of).and_then(|bytes| bytes.parse(of, now)) {
+    let loaded = Bytes::read(of).and_then(|bytes| bytes.parse(of, now).map_err(|error| vec![error]));
+    match loaded {
         Ok(loaded) => Some((name.clone(), loaded)),
-        Err(error) => {
-            findings.push(finding(error));
+        Err(errors) => {
+            findings.extend(errors.into_iter().map(finding));
             None
         }
     }

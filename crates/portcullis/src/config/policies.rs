@@ -100,11 +100,7 @@ pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<Compiled> 
 
 /// Cedar's problems with their source, so that they are shown like all others.
 #[must_use]
-pub fn problems(
-    found: &[policy::Problem],
-    sources: &[PolicySource],
-    severity: Severity,
-) -> Vec<Problem> {
+pub fn problems(found: &[policy::Problem], sources: &[PolicySource], severity: Severity) -> Vec<Problem> {
     let shown = |path: &Path, text: &str| {
         Arc::new(Source { name: path.display().to_string(), text: text.to_owned() })
     };

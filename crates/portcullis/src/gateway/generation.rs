@@ -396,3 +396,6 @@ fn redirect_port(config: &Config, addresses: &BTreeMap<Name, SocketAddr>) -> u16
 }
 
 const HTTPS: u16 = 443;
+
+#[cfg(test)]
+mod tests;

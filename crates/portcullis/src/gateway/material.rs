@@ -99,9 +99,10 @@ impl Watch {
         let key = (kind, name.clone());
         let bytes = match Bytes::read(of) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let seen = Seen::Unreadable(error.reason.clone());
-                self.failed(key, seen, &error, tell);
+            Err(errors) => {
+                if let Some(error) = errors.first() {
+                    self.failed(key, Seen::Unreadable(error.reason.clone()), error, tell);
+                }
                 return Look::Unchanged;
             }
         };
@@ -188,3 +189,6 @@ const fn word(kind: Kind) -> &'static str {
         Kind::Jwks => "keys",
     }
 }
+
+#[cfg(test)]
+mod tests;
