@@ -1,6 +1,7 @@
 //! `portcullis dev` needs no file and no other server, and prints five commands that a person pastes: an allowed call,
 //! one without a token, one that policy denies, one over the limit, one by mTLS.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use testkit::{Service, Site, binary, eventually, run};
@@ -10,7 +11,7 @@ fn the_five_commands_give_200_401_403_429_200() {
     let site = Site::new();
     let mut program = Command::new(binary());
     program
-        .arg("dev")
+        .args(["dev", "--port", &free_ports(5).to_string()])
         .current_dir(site.path(""))
         .env("NO_COLOR", "1")
         .env("COLUMNS", "400")
@@ -36,4 +37,15 @@ fn the_five_commands_give_200_401_403_429_200() {
     }
     dev.signal("INT");
     assert_eq!(eventually("dev ends", || dev.ended()).code(), Some(0), "{}", dev.output());
+}
+
+/// The first of so many ports in a row that nobody listens on.
+fn free_ports(count: u16) -> u16 {
+    let listen = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    let mut candidates = (0..100)
+        .map(|_| listen(0).unwrap().local_addr().unwrap().port())
+        .filter(|port| *port < u16::MAX - count);
+    candidates
+        .find(|first| (*first..first + count).all(|port| listen(port).is_ok()))
+        .expect("so many free ports in a row")
 }

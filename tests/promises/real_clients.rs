@@ -81,6 +81,21 @@ fn a_large_upload_and_a_large_download_arrive_unchanged() {
 }
 
 #[test]
+fn a_refused_form_gets_its_answer() {
+    let scene = Scene::without_policy();
+    let gateway = scene.site.start(&scene.tls("off"));
+    for _ in 0..20 {
+        for version in ["--http1.1", "--http2"] {
+            let curl =
+                Curl::new(&format!("https://{API}/"), gateway.address("edge")).args(&[version, "-d", "x=1"]);
+            let reply = curl.trusting(&scene.site.path("roots.pem")).run();
+            assert_eq!(reply.status, 403, "{version}: {}", reply.complaint);
+        }
+    }
+    assert_eq!(scene.upstream.requests().len(), 0);
+}
+
+#[test]
 fn nginx_is_an_upstream_over_plain_and_over_tls() {
     let scene = Scene::new();
     let backend = Authority::root("backend root");

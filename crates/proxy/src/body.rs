@@ -4,6 +4,7 @@
 mod request;
 mod response;
 
+pub(crate) use request::discard;
 pub use request::{Progress, RequestBody};
 pub use response::{Lease, ResponseBody, Streamed};
 

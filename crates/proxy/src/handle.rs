@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit, TlsFacts};
 
 use crate::authenticate::{Caller, authenticate};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody, discard};
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::forward::{About, forwarded};
@@ -33,13 +33,26 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
     let mut record = Record::begin(core, connection, &head);
-    Ok(match pipeline(head, body, &mut record).await {
+    // An empty body is none: nothing of it can stay unread.
+    let mut body = (!body.is_end_stream()).then_some(body);
+    let result = pipeline(head, &mut body, &mut record).await;
+    if let Some(unread) = body
+        && record.connection.is_http2()
+    {
+        discard(unread).await;
+    }
+    Ok(match result {
         Ok(outcome) => respond(outcome, record),
         Err(refusal) => refuse(&refusal, record),
     })
 }
 
-async fn pipeline(mut head: Parts, body: Incoming, record: &mut Record) -> Result<Outcome, Refusal> {
+/// Takes the body when the request is forwarded.
+async fn pipeline(
+    mut head: Parts,
+    body: &mut Option<Incoming>,
+    record: &mut Record,
+) -> Result<Outcome, Refusal> {
     let (core, connection, snapshot) =
         (record.core.clone(), record.connection.clone(), record.snapshot.clone());
     let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;

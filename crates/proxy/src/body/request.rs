@@ -1,7 +1,7 @@
 //! The request body: bounded in size, cut off below a minimum rate, its trailers cleaned.
 
 use std::cell::Cell;
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::BodyError;
 use crate::normalize::fields::{Reserved, clean_trailers};
@@ -77,17 +77,15 @@ impl RequestBody {
         Self(None)
     }
 
-    /// Bounds what the client sends.
+    /// Takes what the client sends, if it does, and bounds it.
     ///
     /// # Errors
-    /// When the announced length alone is too large.
-    pub fn new(inner: Incoming, bounds: &Bounds, reserved: &Arc<Reserved>) -> Result<Self, Refusal> {
-        if inner.is_end_stream() {
-            return Ok(Self::empty());
-        }
-        if inner.size_hint().lower() > bounds.body_bytes {
+    /// When the announced length alone is too large; then nothing is taken.
+    pub fn new(body: &mut Option<Incoming>, bounds: &Bounds, reserved: &Arc<Reserved>) -> Result<Self, Refusal> {
+        if body.as_ref().is_some_and(|body| body.size_hint().lower() > bounds.body_bytes) {
             return Err(Refusal::BodyTooLarge(bounds.body_bytes));
         }
+        let Some(inner) = body.take() else { return Ok(Self::empty()) };
         Ok(Self(Some(Box::new(Guarded {
             inner,
             most: bounds.body_bytes,
@@ -104,6 +102,22 @@ impl RequestBody {
     pub fn progress(&self) -> Option<Rc<Progress>> {
         self.0.as_ref().map(|guarded| guarded.progress.clone())
     }
+}
+
+/// Reads what is on its way of a body that nobody wants. Over HTTP/2 an answer before the end of the request resets the
+/// stream, and clients that are still sending then lose the answer (curl before 8.0 does).
+pub(crate) async fn discard(mut body: Incoming) {
+    let mut left = MOST_DISCARDED;
+    let read = async {
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Slower than this it is not on its way; what it was then does not matter.
+    let _ = timeout(LONGEST_DISCARD, read).await;
 }
 
 impl Body for RequestBody {
@@ -169,3 +183,6 @@ impl Guarded {
 
 /// How long a body may say nothing before its rate counts.
 const GRACE: Duration = Duration::from_secs(5);
+/// An ordinary form, or what fits into a stream's first window.
+const MOST_DISCARDED: usize = 64 * 1024;
+const LONGEST_DISCARD: Duration = Duration::from_millis(250);
