@@ -81,7 +81,11 @@ impl RequestBody {
     ///
     /// # Errors
     /// When the announced length alone is too large; then nothing is taken.
-    pub fn new(body: &mut Option<Incoming>, bounds: &Bounds, reserved: &Arc<Reserved>) -> Result<Self, Refusal> {
+    pub fn new(
+        body: &mut Option<Incoming>,
+        bounds: &Bounds,
+        reserved: &Arc<Reserved>,
+    ) -> Result<Self, Refusal> {
         if body.as_ref().is_some_and(|body| body.size_hint().lower() > bounds.body_bytes) {
             return Err(Refusal::BodyTooLarge(bounds.body_bytes));
         }
