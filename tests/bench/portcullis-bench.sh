@@ -43,7 +43,7 @@ certificates: { edge: { files: { certificate: $certs/server.pem, key: $certs/ser
 trust: { clients: { files: { ca: $certs/ca.pem }, names: subject } }
 $identity
 upstreams: { app: { endpoints: ["http://127.0.0.1:$backend"], pool: { per_core: 512 } } }
-limits: { per-caller: { key: principal, rate: 100000000/s, burst: 100000000 } }
+limits: { per-caller: { key: principal, rate: 1000000/s, burst: 1000000 } }
 routes: [{ name: all, on: [edge], path: /**, authenticate: $authenticate, upstream: app$limits }]
 policies: { directory: policies }
 telemetry: { access_log: { to: { file: $directory/access.log } }, log: { level: warn } }

@@ -47,18 +47,48 @@ fn attacks_header_trust_over_tls() {
 #[test]
 fn attacks_mtls() {
     let scene = Scene::new();
+    let gateway = scene.site.start(&mutual(&scene, "crl.pem"));
+    let (finished, report) = present(&scene, &gateway, "MT");
+    judge(&finished, &report, "MT-OK");
+}
+
+/// The cases that need a list of their own: refused at the start, or the certificate is.
+#[test]
+fn attacks_mtls_revocation_lists_that_prove_nothing() {
+    for (list, case) in [
+        ("crl-stale.pem", "MT-62"),
+        ("crl-wrong-signer.pem", "MT-63"),
+        ("crl-garbage.pem", "MT-64"),
+        ("crl-idp.pem", "MT-65"),
+    ] {
+        let scene = Scene::new();
+        let config = mutual(&scene, list);
+        let path = scene.site.configure(&config);
+        let checked = scene.site.portcullis(&["check", "-c", path.to_str().unwrap()]);
+        if checked.code != 0 {
+            let said = format!("{}{}", checked.stdout, checked.stderr);
+            assert!(said.contains(list) || said.contains("CRL"), "the list is blamed: {said}");
+            continue;
+        }
+        let (_, report) = present(&scene, &scene.site.start(&config), case);
+        let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        assert_eq!(report["results"][0]["got"], "reject", "{list}: {report:#}");
+    }
+}
+
+/// The setting of mtls.json with this revocation list; the certificates are made here.
+fn mutual(scene: &Scene, list: &str) -> Value {
     // The maker of certificates writes beside itself: it works on a copy.
     for name in ["build_mtls.py", "run_mtls.py"] {
         scene.site.write(name, std::fs::read(attacks().join(name)).unwrap());
     }
-    let certificates = scene.site.path("mtls");
-    let made = run(python().arg(scene.site.path("build_mtls.py")).arg("--out").arg(&certificates));
+    let made = run(python().arg(scene.site.path("build_mtls.py")).arg("--out").arg(scene.site.path("mtls")));
     assert_eq!(made.code, 0, "{}", made.stderr);
     let mut config = scene.tls("required");
     scene.site.certificate("edge", &scene.authority.issue(testkit::Leaf::server(&[HOST])));
     config["routes"][0]["authenticate"] = json!({ "any": ["mesh"] });
     config["trust"]["mesh"] = json!({
-        "files": { "ca": "mtls/trust.pem", "crl": ["mtls/crl.pem"] },
+        "files": { "ca": "mtls/trust.pem", "crl": [format!("mtls/{list}")] },
         "names": "spiffe",
         "trust_domain": "lab.test",
         "revocation": { "when_stale": "reject" },
@@ -68,16 +98,16 @@ fn attacks_mtls() {
         "everybody",
         r#"permit(principal is Spiffe, action, resource) when { principal.trust_domain == "lab.test" && principal.path like "/ns/a/*" };"#,
     );
-    let gateway = scene.site.start(&config);
+    config
+}
+
+/// Presents the certificates of the cases whose id contains `only`; says how the runner ended and where its report is.
+fn present(scene: &Scene, gateway: &Gateway, only: &str) -> (Finished, PathBuf) {
     let report = scene.site.path("report.json");
-    let finished = run(python()
-        .arg(scene.site.path("run_mtls.py"))
-        .arg(gateway.address("edge").to_string())
-        .arg("--certs")
-        .arg(&certificates)
-        .arg("--json")
-        .arg(&report));
-    judge(&finished, &report, "MT-OK");
+    let mut runner = python();
+    runner.arg(scene.site.path("run_mtls.py")).arg(gateway.address("edge").to_string());
+    runner.arg("--certs").arg(scene.site.path("mtls")).args(["--only", only, "--json"]).arg(&report);
+    (run(&mut runner), report)
 }
 
 #[test]
