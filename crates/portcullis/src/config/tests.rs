@@ -202,3 +202,22 @@ fn secrets_in_the_file_are_not_repeated() {
     let fancy = read("portcullis.yaml", text, Path::new("/")).1.fancy();
     assert!(fancy.contains("password") && !fancy.contains(canary), "{fancy}");
 }
+
+#[test]
+fn whatever_is_cut_out_of_a_file_is_answered_and_never_half_taken() {
+    let places: Vec<usize> = GOOD.char_indices().map(|(at, _)| at).collect();
+    for (&start, &end) in places.iter().zip(places.iter().skip(7)) {
+        let cut = format!("{}{}", GOOD.get(..start).unwrap(), GOOD.get(end..).unwrap());
+        let (config, problems) = read("portcullis.yaml", cut, Path::new("/"));
+        assert_eq!(config.is_some(), problems.errors() == 0, "cut at {start}: {problems}");
+        assert!(!problems.fancy().is_empty() || problems.is_empty());
+    }
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_are_no_problem() {
+    for text in [GOOD.replace('\n', "\r\n"), format!("\u{feff}{}", GOOD.trim_start())] {
+        let (config, problems) = read("portcullis.yaml", text, Path::new("/"));
+        assert!(config.is_some() && problems.is_empty(), "{problems}");
+    }
+}
