@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::exit::{CliError, Exit, Report};
-use super::out::{self, count};
+use super::out::{self, Format, count};
 use crate::config::{self, Checked, Place, Problem, Problems, Severity, Source, Span};
 use crate::gateway;
 
@@ -30,16 +30,6 @@ pub(super) struct Check {
     /// Fail on warnings, too
     #[arg(long)]
     deny_warnings: bool,
-}
-
-/// For whom output is meant.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub(super) enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// For machines
-    Json,
 }
 
 impl Check {

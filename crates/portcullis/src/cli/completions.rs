@@ -1,27 +1,27 @@
 //! `portcullis completions`.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Exit, Outcome, out};
+use super::Cli;
+use super::exit::Report;
 
-/// Print completions for a shell
+/// Print a completion script for a shell
 #[derive(Args, Debug)]
-#[command(
-    long_about = "Prints a script that completes commands, options and their values in a shell.",
-    after_long_help = "Example:\n  portcullis completions bash > /etc/bash_completion.d/portcullis"
-)]
+#[command(after_long_help = "Examples:
+  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis
+  portcullis completions zsh > ~/.zfunc/_portcullis
+  portcullis completions fish > ~/.config/fish/completions/portcullis.fish")]
 pub(super) struct Completions {
-    /// Which shell
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl Completions {
-    pub(super) fn run(self) -> Outcome {
+    pub(super) fn run(&self) -> Report {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "portcullis", &mut script);
-        out::raw(String::from_utf8_lossy(&script))?;
-        Ok(Exit::Done)
+        Report::ok(String::from_utf8_lossy(&script))
     }
 }

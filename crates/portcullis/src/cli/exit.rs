@@ -83,6 +83,9 @@ pub(super) enum CliError {
     Run(RunError),
     #[error(transparent)]
     System(#[from] io::Error),
+    /// What was read is not what the command needs.
+    #[error("{0}")]
+    Unreadable(String),
     /// What the arguments say together makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -99,9 +102,12 @@ impl CliError {
         let exit = match &self {
             Self::Config(_) | Self::Client(ClientError::Refused { .. }) => Exit::Config,
             Self::Client(_) => Exit::Unreachable,
-            Self::Dev(_) | Self::Read { .. } | Self::Run(_) | Self::System(_) | Self::Write { .. } => {
-                Exit::Failure
-            }
+            Self::Dev(_)
+            | Self::Read { .. }
+            | Self::Run(_)
+            | Self::System(_)
+            | Self::Unreadable(_)
+            | Self::Write { .. } => Exit::Failure,
             Self::Usage(_) => Exit::Usage,
         };
         let complaint = match &self {

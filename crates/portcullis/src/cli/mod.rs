@@ -4,11 +4,26 @@
 //! [`main`] prints, through [`out`]; so every command can be tested without a process. Results go to standard output,
 //! complaints to standard error. The exit codes are those of [`Exit`].
 
+mod cert;
 mod check;
+mod completions;
+mod decision;
 mod dev;
+mod door;
 mod exit;
+mod explain;
+mod man;
 mod out;
+mod policy;
+mod principal;
+mod reload;
 mod run;
+mod schema;
+mod source;
+mod status;
+mod time;
+mod token;
+mod version;
 
 use std::process::ExitCode;
 
@@ -46,6 +61,16 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Dev(dev::Dev),
+    Status(status::Status),
+    Reload(reload::Reload),
+    Explain(explain::Explain),
+    Policy(policy::Policy),
+    Cert(cert::Cert),
+    Token(token::Token),
+    Schema(schema::Schema),
+    Version(version::Version),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -54,6 +79,16 @@ impl Command {
             Self::Run(run) => run.run(),
             Self::Check(check) => check.run(),
             Self::Dev(dev) => dev.run(),
+            Self::Status(status) => status.run(),
+            Self::Reload(reload) => reload.run(),
+            Self::Explain(explain) => explain.run(),
+            Self::Policy(policy) => policy.run(),
+            Self::Cert(cert) => cert.run(),
+            Self::Token(token) => token.run(),
+            Self::Schema(schema) => Ok(schema.run()),
+            Self::Version(version) => Ok(version.run()),
+            Self::Completions(completions) => Ok(completions.run()),
+            Self::Man(man) => man.run(),
         }
     }
 }

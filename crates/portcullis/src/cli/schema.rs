@@ -2,30 +2,26 @@
 
 use clap::Args;
 
-use super::{Exit, Outcome, out};
+use super::exit::Report;
 use crate::config::schema;
 
-/// Print the JSON Schema of the configuration, for editors
+/// Print the JSON Schema of the configuration
+///
+/// It comes from the very types that read the file. Give it to an editor, and the editor knows every key.
 #[derive(Args, Debug)]
-#[command(
-    long_about = "Prints the JSON Schema of the configuration file. Editors check and complete the file by it.",
-    after_long_help = "Example:\n  portcullis schema > portcullis.schema.json\n  \
-                       # and in the first line of portcullis.yaml:\n  \
-                       # yaml-language-server: $schema=./portcullis.schema.json"
-)]
+#[command(after_long_help = "Examples:
+  portcullis schema > portcullis.schema.json
+      and in the first line of portcullis.yaml:
+      # yaml-language-server: $schema=portcullis.schema.json
+  portcullis schema --markdown > CONFIG.md")]
 pub(super) struct Schema {
-    /// Print the reference of the configuration as Markdown
-    #[arg(long, hide = true)]
+    /// Print the reference for people instead, as Markdown
+    #[arg(long)]
     markdown: bool,
 }
 
 impl Schema {
-    pub(super) fn run(self) -> Outcome {
-        if self.markdown {
-            out::raw(schema::markdown())?
-        } else {
-            out::line(format!("{:#}", schema::json()))?
-        }
-        Ok(Exit::Done)
+    pub(super) fn run(&self) -> Report {
+        Report::ok(if self.markdown { schema::markdown() } else { format!("{:#}\n", schema::json()) })
     }
 }

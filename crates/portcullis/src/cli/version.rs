@@ -3,27 +3,37 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Exit, Format, Outcome, out};
+use super::exit::Report;
+use super::out::{Format, Rows};
 
-/// Print the version and what it was built with
+/// Print the version, and what it was built with
 #[derive(Args, Debug)]
-#[command(
-    long_about = "Prints the version and the crypto provider that this program was built with.",
-    after_long_help = "Example:\n  portcullis version --format json"
-)]
+#[command(after_long_help = "Example:
+  portcullis version --format json")]
 pub(super) struct Version {
-    /// How to print it
+    /// How it is shown
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Version {
-    pub(super) fn run(self) -> Outcome {
+    pub(super) fn run(&self) -> Report {
         let (version, provider) = (env!("CARGO_PKG_VERSION"), tls::provider_name());
-        match self.format {
-            Format::Json => out::line(json!({ "version": version, "crypto": provider }))?,
-            Format::Text => out::line(format!("portcullis {version} (crypto: {provider})"))?,
-        }
-        Ok(Exit::Done)
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let target = format!("{} {}", std::env::consts::ARCH, std::env::consts::OS);
+        Report::ok(match self.format {
+            Format::Json => {
+                let all = json!({ "version": version, "crypto": provider, "build": build, "target": target });
+                format!("{all:#}\n")
+            }
+            Format::Text => {
+                let mut rows = Rows::default();
+                rows.add("portcullis", version);
+                rows.add("crypto", provider);
+                rows.add("build", build);
+                rows.add("target", target);
+                rows.to_string()
+            }
+        })
     }
 }
