@@ -1,5 +1,9 @@
-//! The request's context, built from no more than what is read.
+//! The request's context, built from no more than what is read: a function of the facts alone.
 
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::thread::LocalKey;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cedar_policy::{Context, RestrictedExpression};
@@ -7,6 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::facts::{CertificateFacts, Facts, TlsFacts};
 use crate::reads::Reads;
+use crate::recent::Recent;
 
 /// The context of `facts` with the attributes in `reads`; `None` (which denies) if the time is beyond Cedar's years.
 pub(crate) fn context(facts: &Facts<'_>, reads: Reads) -> Option<Context> {
@@ -28,10 +33,21 @@ pub(crate) fn context(facts: &Facts<'_>, reads: Reads) -> Option<Context> {
         push("query", RestrictedExpression::new_set(query_keys(facts.query.unwrap_or_default())));
     }
     if reads.contains(Reads::ADDRESS) {
-        push("address", RestrictedExpression::new_ip(facts.address.to_canonical().to_string()));
+        push(
+            "address",
+            remembered(&ADDRESSES, facts.address.to_canonical(), |address| {
+                Some(RestrictedExpression::new_ip(address.to_string()))
+            })?,
+        );
     }
     if reads.contains(Reads::TIME) {
-        push("time", RestrictedExpression::new_datetime(timestamp(facts.now)?));
+        push(
+            "time",
+            remembered(&TIMES, seconds(facts.now)?, |seconds| {
+                let timestamp = jiff::Timestamp::from_second(*seconds).ok()?;
+                Some(RestrictedExpression::new_datetime(timestamp.to_string()))
+            })?,
+        );
     }
     if reads.contains(Reads::TLS)
         && let Some(version) = facts.tls.version
@@ -54,13 +70,33 @@ fn query_keys(query: &str) -> impl Iterator<Item = RestrictedExpression> {
     })
 }
 
-/// The time in whole seconds, as Cedar writes it.
-fn timestamp(time: SystemTime) -> Option<String> {
-    let seconds = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_secs()).ok()?,
-        Err(before) => -i64::try_from(before.duration().as_secs()).ok()?,
-    };
-    jiff::Timestamp::from_second(seconds).ok().map(|timestamp| timestamp.to_string())
+/// The time in whole seconds.
+fn seconds(time: SystemTime) -> Option<i64> {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).ok(),
+        Err(before) => Some(-i64::try_from(before.duration().as_secs()).ok()?),
+    }
+}
+
+/// The expression that stands for `key`. Cedar parses the name of the extension function each time that it builds
+/// one, which takes longer than the decision: so the last ones are kept, per core.
+fn remembered<K: Eq + Hash + Clone>(
+    memory: &'static LocalKey<RefCell<Recent<K, RestrictedExpression>>>,
+    key: K,
+    build: impl FnOnce(&K) -> Option<RestrictedExpression>,
+) -> Option<RestrictedExpression> {
+    memory.with_borrow_mut(|memory| {
+        memory.find(&key).or_else(|| {
+            let expression = build(&key)?;
+            memory.insert(key, expression.clone());
+            Some(expression)
+        })
+    })
+}
+
+thread_local! {
+    static ADDRESSES: RefCell<Recent<IpAddr, RestrictedExpression>> = RefCell::new(Recent::new(512));
+    static TIMES: RefCell<Recent<i64, RestrictedExpression>> = RefCell::new(Recent::new(2));
 }
 
 fn tls(version: &str, facts: &TlsFacts<'_>) -> Option<RestrictedExpression> {
@@ -122,6 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn each_address_and_time_is_its_own_however_often_it_was_seen() {
+        for _ in 0..2 {
+            for (address, time) in [("10.0.0.1", 1), ("10.0.0.2", 2), ("::ffff:10.0.0.1", 1)] {
+                let mut facts = facts();
+                facts.address = address.parse().unwrap();
+                facts.now = UNIX_EPOCH + Duration::from_secs(time);
+                let expected = [
+                    (
+                        "address".to_owned(),
+                        RestrictedExpression::new_ip(facts.address.to_canonical().to_string()),
+                    ),
+                    (
+                        "time".to_owned(),
+                        RestrictedExpression::new_datetime(format!("1970-01-01T00:00:0{time}Z")),
+                    ),
+                ];
+                assert_eq!(context(&facts, Reads::ADDRESS | Reads::TIME), Context::from_pairs(expected).ok());
+            }
+        }
+    }
+
+    #[test]
     fn only_what_is_read_is_built() {
         let built = context(&facts(), Reads::PATH).unwrap();
         assert_eq!(built.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["path"]);
@@ -129,8 +187,10 @@ mod tests {
 
     #[test]
     fn a_time_before_1970_is_a_time_and_one_beyond_year_9999_denies() {
-        assert_eq!(timestamp(UNIX_EPOCH - Duration::from_secs(1)).unwrap(), "1969-12-31T23:59:59Z");
+        assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), Some(-1));
         let mut facts = facts();
+        facts.now = UNIX_EPOCH - Duration::from_secs(1);
+        assert!(context(&facts, Reads::TIME).is_some());
         facts.now = UNIX_EPOCH + Duration::from_secs(1 << 40);
         assert!(context(&facts, Reads::TIME).is_none());
     }

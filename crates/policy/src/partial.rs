@@ -45,8 +45,8 @@ pub(crate) struct Part {
     pub(crate) reads: Reads,
 }
 
-/// Up to this many residuals stand in one group: looking for a principal's own would cost more than evaluating all.
-const FEW: usize = 16;
+/// Up to this many residuals stand in one group: finding a principal's own costs about as much as evaluating one.
+const FEW: usize = 2;
 
 /// A residual takes some kilobytes for each kind of request that it remains for, where a whole policy is there once.
 /// So more candidates than this stay whole ...
