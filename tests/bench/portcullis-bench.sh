@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 portcullis=${PORTCULLIS:-$here/../../target/release/portcullis}
 directory=${BENCH_WORK:-$here/work}/conf/portcullis-$variant
 rm -rf "$directory"
-mkdir -p "$directory/policies"
+mkdir -p "$directory/policies" "$directory/log"
 
 tls='' identity='' authenticate='none' limits=''
 policy='permit(principal, action in Action::"read", resource);'
@@ -46,7 +46,7 @@ upstreams: { app: { endpoints: ["http://127.0.0.1:$backend"], pool: { per_core: 
 limits: { per-caller: { key: principal, rate: 1000000/s, burst: 1000000 } }
 routes: [{ name: all, on: [edge], path: /**, authenticate: $authenticate, upstream: app$limits }]
 policies: { directory: policies }
-telemetry: { access_log: { to: { file: $directory/access.log } }, log: { level: warn } }
+telemetry: { access_log: { to: { file: $directory/log/access.log } }, log: { level: warn } }
 admin: { bind: 127.0.0.1:9901, probes: 127.0.0.1:9902, socket: $directory/control.sock }
 YAML
 exec "$portcullis" run -c "$directory/portcullis.yaml"

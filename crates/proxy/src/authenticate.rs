@@ -168,7 +168,7 @@ async fn verify(
     core.metrics.token_cache(core.id.index(), "miss");
     let (verified, keys) = match issuer.issuer.verify(token, &keys.keys, now) {
         Err(unknown @ TokenError::KeyUnknown { .. }) => {
-            match issuer.keys.refetched(keys.generation, REFETCH_WAIT).await {
+            match Box::pin(issuer.keys.refetched(keys.generation, REFETCH_WAIT)).await {
                 Refetch::Refreshed => {
                     let keys = issuer.keys.current(now).map_err(|_| unavailable())?;
                     (issuer.issuer.verify(token, &keys.keys, now)?, keys)

@@ -131,11 +131,10 @@ impl Connection {
     /// The client certificate as policies see it.
     #[must_use]
     pub fn certificate_facts(&self) -> Option<CertificateFacts<'_>> {
-        let (peer, caller) = self.certificate.as_ref()?;
-        Some(CertificateFacts {
-            name: caller.principal.id.subject(),
+        self.certificate.as_ref().map(|_| CertificateFacts {
+            name: &self.fields.certificate_name,
             fingerprint: &self.fields.fingerprint,
-            serial: &peer.certificate.serial,
+            serial: &self.fields.serial,
         })
     }
 

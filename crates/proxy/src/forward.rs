@@ -26,6 +26,10 @@ pub(crate) struct ConnectionFields {
     certificate: Option<HeaderValue>,
     /// SHA-256 of the client certificate in lower-case hex; empty without one.
     pub(crate) fingerprint: String,
+    /// The client certificate's principal id; empty without one.
+    pub(crate) certificate_name: String,
+    /// The client certificate's serial number in lower-case hex; empty without one.
+    pub(crate) serial: String,
 }
 
 impl ConnectionFields {
@@ -41,6 +45,8 @@ impl ConnectionFields {
             scheme: HeaderValue::from_static(if handshake.is_some() { "https" } else { "http" }),
             certificate: peer.and_then(|peer| client_cert(peer, &fingerprint)),
             fingerprint,
+            certificate_name: peer.map(|p| p.certificate.principal.id.to_string()).unwrap_or_default(),
+            serial: peer.map(|p| p.certificate.serial.to_ascii_lowercase()).unwrap_or_default(),
         }
     }
 }
@@ -85,15 +91,28 @@ pub(crate) struct About<'a> {
     pub connection: &'a Connection,
     /// Its trace.
     pub trace: Traceparent,
+    /// The trace's id as a field value.
+    pub request_id: &'a HeaderValue,
 }
+
+/// At most so many fields are set, so that the map grows once.
+const FIELDS: usize = 10;
 
 fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>) {
     let fields = &about.connection.fields;
     let client =
         if about.client == fields.address { fields.client.clone() } else { address_value(about.client) };
     let host = &canonical.host.value;
+    let forwarded = || forwarded_value(about.client, host, &fields.scheme);
+    headers.reserve(FIELDS);
     headers.insert(HOST, host.clone());
-    headers.insert(FORWARDED, forwarded_value(about.client, &canonical.host.name, host, &fields.scheme));
+    headers.insert(
+        FORWARDED,
+        match about.client == fields.address {
+            true => canonical.host.forwarded.get_or_init(forwarded).clone(),
+            false => forwarded(),
+        },
+    );
     headers.insert(X_FORWARDED_FOR, client.clone());
     headers.insert(X_REAL_IP, client);
     headers.insert(X_FORWARDED_HOST, host.clone());
@@ -101,8 +120,8 @@ fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>)
     if let Some(certificate) = &fields.certificate {
         headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
     }
-    headers.insert(X_REQUEST_ID, id_value(about.trace.trace));
-    if let Ok(value) = HeaderValue::try_from(about.trace.to_string()) {
+    headers.insert(X_REQUEST_ID, about.request_id.clone());
+    if let Ok(value) = HeaderValue::from_bytes(&about.trace.encode()) {
         headers.insert(TRACEPARENT, value);
     }
     headers.insert(VIA, HeaderValue::from_static("1.1 portcullis"));
@@ -119,7 +138,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(crate) fn id_value(trace: TraceId) -> HeaderValue {
-    HeaderValue::try_from(trace.to_string()).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_bytes(&trace.encode()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn address_value(address: IpAddr) -> HeaderValue {
@@ -127,13 +146,11 @@ fn address_value(address: IpAddr) -> HeaderValue {
 }
 
 /// RFC 7239: an IPv6 address is quoted and in brackets, a host with a port is quoted.
-fn forwarded_value(client: IpAddr, name: &str, host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let mut text = String::with_capacity(64 + name.len());
+fn forwarded_value(client: IpAddr, host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
     let (host, scheme) = (host.to_str().unwrap_or_default(), scheme.to_str().unwrap_or_default());
-    // Writing to a string does not fail.
-    let _ = match client {
-        IpAddr::V4(v4) => write!(text, "for={v4};host=\"{host}\";proto={scheme}"),
-        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\";host=\"{host}\";proto={scheme}"),
+    let text = match client {
+        IpAddr::V4(v4) => format!("for={v4};host=\"{host}\";proto={scheme}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\";host=\"{host}\";proto={scheme}"),
     };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }

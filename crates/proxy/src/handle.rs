@@ -94,7 +94,13 @@ async fn pipeline(
             let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
             record.sent = body.progress();
             record.upstream = Some(upstream.name.clone());
-            let about = About { caller: &caller, client, connection: &connection, trace: record.trace };
+            let about = About {
+                caller: &caller,
+                client,
+                connection: &connection,
+                trace: record.trace,
+                request_id: &record.request_id,
+            };
             let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about)?;
             let answer = Box::new(send(permit, &core, upstream, request).await?);
             let security_fields = route.security_fields;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fields;
 pub mod path;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use http::header::HOST;
@@ -39,6 +40,8 @@ pub struct HostFacts {
     pub name: Box<str>,
     /// Name and port, for `Host` and `X-Forwarded-Host`.
     pub value: HeaderValue,
+    /// `Forwarded` for requests whose client is the connection's peer.
+    pub(crate) forwarded: OnceCell<HeaderValue>,
     /// The host as the client spelled it.
     spelled: Box<[u8]>,
 }
@@ -110,6 +113,7 @@ fn host(head: &Parts, connection: &Connection) -> Result<Rc<HostFacts>, Refusal>
     let host = Rc::new(HostFacts {
         name: authority.host.into(),
         value: value.map_err(|_| Refusal::Authority(authority::AuthorityError::Malformed))?,
+        forwarded: OnceCell::new(),
         spelled: spelled.unwrap_or_default().into(),
     });
     if spelled.is_some() {

@@ -17,6 +17,7 @@ use crate::authenticate::Caller;
 use crate::body::Progress;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
+use crate::forward::id_value;
 use crate::normalize::HostFacts;
 use crate::snapshot::Listener;
 
@@ -29,6 +30,7 @@ pub struct Record {
     pub(crate) now: SystemTime,
     pub(crate) began: Instant,
     pub(crate) trace: Traceparent,
+    pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
     pub(crate) client: IpAddr,
     pub(crate) host: Option<Rc<HostFacts>>,
@@ -58,6 +60,7 @@ impl Record {
             now: core.now(),
             began: Instant::now(),
             trace,
+            request_id: id_value(trace.trace),
             method: head.method.clone(),
             client: connection.peer_address(),
             host: None,
@@ -86,6 +89,7 @@ impl Record {
             headers.get("traceparent").and_then(|value| Traceparent::parse(value.to_str().ok()?).ok());
         if let Some(theirs) = theirs {
             self.trace = Traceparent { parent: self.trace.parent, ..theirs };
+            self.request_id = id_value(theirs.trace);
         }
     }
 

@@ -8,7 +8,7 @@ use http::{Response, StatusCode, Version};
 use hyper::body::Body as _;
 
 use crate::body::{Lease, ResponseBody, Streamed};
-use crate::forward::{X_REQUEST_ID, id_value};
+use crate::forward::X_REQUEST_ID;
 use crate::normalize::Canonical;
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
@@ -87,7 +87,7 @@ pub(crate) fn to_tls(canonical: &Canonical, port: u16) -> Result<HeaderValue, Re
 fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
     record.status = response.status().as_u16();
     let (mut head, text) = response.into_parts();
-    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    head.headers.insert(X_REQUEST_ID, record.request_id.clone());
     // Complete even if hyper never asks for the body: it answers HEAD, or there is none.
     record.complete = text.is_empty() || record.method == http::Method::HEAD;
     let text = (!text.is_empty()).then_some(text);
@@ -116,7 +116,7 @@ fn streamed(
     if security_fields {
         set_security_fields(&mut head.headers, record.connection.handshake().is_some());
     }
-    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    head.headers.insert(X_REQUEST_ID, record.request_id.clone());
     let lease = Lease::new(permit, record.now, whole.map(|whole| record.began + whole));
     Response::from_parts(
         head,

@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::refusal::Refusal;
@@ -50,37 +50,58 @@ impl Reserved {
 /// # Errors
 /// Two `Authorization` fields, unknown expectations and transfer codings are refused.
 pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(), Refusal> {
-    let mut credentials = headers.get_all(AUTHORIZATION).iter();
-    if credentials.next().is_some() && credentials.next().is_some() {
+    let (mut credentials, mut crumbs, mut codings) = (0, 0, 0);
+    let mut takes_trailers = false;
+    let mut unwanted: Vec<HeaderName> = Vec::new();
+    // One pass: most requests have nothing to remove but `Host`.
+    for (name, value) in headers.iter() {
+        match name.as_str() {
+            "authorization" => credentials += 1,
+            "cookie" => crumbs += 1,
+            "expect" if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Refusal::ExpectationUnknown);
+            }
+            "transfer-encoding" => {
+                codings += 1;
+                if codings > 1 || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Refusal::TransferCodingUnknown);
+                }
+                unwanted.push(name.clone());
+            }
+            "connection" => {
+                unwanted.extend(list(value).filter_map(|token| HeaderName::from_bytes(token).ok()));
+                unwanted.push(name.clone());
+            }
+            "te" => {
+                takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                unwanted.push(name.clone());
+            }
+            "content-length" | "expect" | "host" | "keep-alive" | "proxy-connection" | "upgrade" => {
+                unwanted.push(name.clone());
+            }
+            other if reserved.contains(other) => unwanted.push(name.clone()),
+            _ => {}
+        }
+    }
+    if credentials > 1 {
         return Err(Refusal::SeveralCredentials);
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(Refusal::TransferCodingUnknown);
+    for name in unwanted {
+        headers.remove(name);
     }
-    if let Some(expectation) = headers.get(EXPECT) {
-        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::ExpectationUnknown);
-        }
-        headers.remove(EXPECT);
-    }
-    let takes_trailers = takes_trailers(headers);
-    remove_hop_by_hop(headers);
     if takes_trailers {
         // Said anew for the next hop, or the upstream would leave out what the client wants (RFC 9110 section 10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    headers.remove(HOST);
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| reserved.contains(name.as_str())).cloned().collect();
-    for name in unwanted {
-        headers.remove(name);
+    if crumbs > 1 {
+        join_cookies(headers);
     }
-    join_cookies(headers);
     Ok(())
+}
+
+fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Removes hop-by-hop fields, all that `Connection` lists, and message framing.
@@ -89,8 +110,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         let listed: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .flat_map(list)
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
             .collect();
         for name in listed {
             headers.remove(name);
@@ -102,11 +123,6 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
-}
-
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(TE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Removes from a trailer section what may not stand there (RFC 9110 section 6.5.1) and what is reserved.
@@ -124,9 +140,6 @@ pub fn clean_trailers(trailers: &mut HeaderMap, reserved: &Reserved) {
 }
 
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return;
-    }
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
         headers.insert(COOKIE, joined);

@@ -69,7 +69,8 @@ pub async fn send(
     let reused = core.pools.borrow_mut().take(endpoint.pool, material);
     let (mut sender, spare) = match reused {
         Some(sender) => (sender, spare(&request)),
-        None => (connect(core, upstream, endpoint).await?, None),
+        // Boxed: it is rare, and every request would carry the room for a TLS handshake.
+        None => (Box::pin(connect(core, upstream, endpoint)).await?, None),
     };
     let first = attempt(&mut sender, request, upstream, progress.as_deref()).await;
     let again = match (first, spare) {
@@ -81,7 +82,7 @@ pub async fn send(
         Again::Not(outcome) => outcome,
         Again::With(request) => {
             upstream.series.requested(core.id.index(), "retried");
-            sender = connect(core, upstream, endpoint).await?;
+            sender = Box::pin(connect(core, upstream, endpoint)).await?;
             attempt(&mut sender, request, upstream, progress.as_deref()).await
         }
     };
