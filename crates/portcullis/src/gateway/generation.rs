@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use limit::{Buckets, Concurrency};
@@ -16,11 +15,12 @@ use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
 use proxy::route::{Action, Route, Router};
 use proxy::upstream::PoolKey;
-use proxy::{Bounds, Snapshot, authenticate, snapshot};
+use proxy::{Snapshot, authenticate, snapshot};
 use telemetry::Metrics;
-use tls::{Credential, ServerTls, SpecError};
+use tls::Credential;
 
 use super::issuers::LivingIssuer;
+use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::slots::{Held, next_id};
 use super::upstreams::LivingUpstream;
@@ -45,13 +45,6 @@ pub(super) struct Living {
 pub(super) struct LivingLimit {
     definition: model::Limit,
     pub(super) limit: RouteLimit,
-}
-
-#[derive(Clone, Debug)]
-struct LivingListener {
-    open: Arc<AtomicUsize>,
-    /// With the slots it was built on; tickets live in it.
-    tls: Option<(model::ListenerTls, Vec<u64>, Arc<ServerTls>)>,
 }
 
 /// Why a checked configuration does not run: what the system or the crypto provider says against it.
@@ -249,95 +242,35 @@ impl Living {
         next: &mut Self,
         around: &Surroundings<'_>,
     ) -> Result<HashMap<Arc<str>, Arc<snapshot::Listener>>, BuildError> {
-        let redirect_port = redirect_port(config, around.addresses);
         let mut listeners = HashMap::new();
         for (name, listener) in &config.listeners {
-            let place = || format!("listener `{name}`");
-            let former = self.listeners.get(name);
-            let open = former.map(|former| Arc::clone(&former.open)).unwrap_or_default();
-            let tls = match &listener.kind {
-                ListenerKind::Tls(tls) => {
-                    let former = former.and_then(|former| former.tls.as_ref());
-                    Some(next.server_tls(tls, former).map_err(|error| BuildError::new(place(), error))?)
-                }
-                ListenerKind::Plain | ListenerKind::Redirect => None,
-            };
+            let failed =
+                |reason: &dyn std::fmt::Display| BuildError::new(format!("listener `{name}`"), reason);
+            let living = LivingListener::next(listener, self.listeners.get(name), next)
+                .map_err(|error| failed(&error))?;
             let mut router = Router::default();
             for (route, compiled) in config.routes.iter().zip(routes) {
                 if route.on.contains(name) {
-                    router
-                        .add(&route.host, &route.path, compiled)
-                        .map_err(|tie| BuildError::new(place(), tie))?;
+                    router.add(&route.host, &route.path, compiled).map_err(|tie| failed(&tie))?;
                 }
             }
             let rate = listener.rate.iter().filter_map(|name| next.limits.get(name));
+            let redirects = matches!(listener.kind, ListenerKind::Redirect);
             let built = snapshot::Listener {
                 name: name.into(),
-                tls: tls.as_ref().map(|(_, _, tls)| Arc::clone(tls)),
-                redirect: matches!(listener.kind, ListenerKind::Redirect).then_some(redirect_port),
+                tls: living.tls(),
+                redirect: redirects.then(|| redirect_port(config, around.addresses)),
                 bounds: bounds(&listener.limits),
                 trusted_proxies: listener.trusted_proxies.clone(),
                 connection_limits: rate.map(|living| living.limit.clone()).collect(),
                 router,
                 series: around.metrics.listener(name.as_str()),
-                open: Arc::clone(&open),
+                open: living.open(),
             };
             listeners.insert(name.into(), Arc::new(built));
-            next.listeners.insert(name.clone(), LivingListener { open, tls });
+            next.listeners.insert(name.clone(), living);
         }
         Ok(listeners)
-    }
-
-    /// The TLS of a listener: the former one, with its tickets, if it is the same and built on the same slots.
-    fn server_tls(
-        &self,
-        tls: &model::ListenerTls,
-        former: Option<&(model::ListenerTls, Vec<u64>, Arc<ServerTls>)>,
-    ) -> Result<(model::ListenerTls, Vec<u64>, Arc<ServerTls>), SpecError> {
-        let policies = tls.hosts.values().chain([&tls.policy]);
-        let slots: Vec<u64> = policies
-            .flat_map(|policy| {
-                let certificates =
-                    policy.certificates.iter().filter_map(|name| Some(self.certificates.get(name)?.id));
-                let trusts = policy.client_trust.iter().filter_map(|name| Some(self.trust.get(name)?.id));
-                certificates.chain(trusts).collect::<Vec<_>>()
-            })
-            .collect();
-        if let Some(former) = former.filter(|(definition, on, _)| definition == tls && *on == slots) {
-            return Ok(former.clone());
-        }
-        let spec = tls::ServerSpec {
-            default: self.host_spec(&tls.policy),
-            hosts: tls
-                .hosts
-                .iter()
-                .map(|(name, policy)| (name.to_string(), self.host_spec(policy)))
-                .collect(),
-            min_version: match tls.min_version {
-                model::TlsVersion::V1_2 => tls::Version::Tls12,
-                model::TlsVersion::V1_3 => tls::Version::Tls13,
-            },
-            without_sni: match tls.without_sni {
-                model::WithoutSni::Default => tls::WithoutSni::Default,
-                model::WithoutSni::Refuse => tls::WithoutSni::Refuse,
-            },
-            alpn: vec![tls::Alpn::Http2, tls::Alpn::Http1],
-        };
-        Ok((tls.clone(), slots, Arc::new(ServerTls::new(&spec)?)))
-    }
-
-    fn host_spec(&self, policy: &model::TlsPolicy) -> tls::HostSpec {
-        let certificates = policy.certificates.iter().filter_map(|name| self.certificates.get(name));
-        let trusts =
-            || policy.client_trust.iter().filter_map(|name| Some(self.trust.get(name)?.reader())).collect();
-        tls::HostSpec {
-            certificates: certificates.map(|held| held.reader()).collect(),
-            client: match policy.client {
-                model::ClientMode::Off => tls::ClientAuth::Off,
-                model::ClientMode::Optional => tls::ClientAuth::Optional(trusts()),
-                model::ClientMode::Required => tls::ClientAuth::Required(trusts()),
-            },
-        }
     }
 
     /// The key of a combination of everything that tells connections apart; the same as before for the same one.
@@ -369,33 +302,6 @@ fn carry_on<F: Clone + PartialEq, T>(former: Option<&Arc<Held<F, T>>>, definitio
         _ => Arc::new(Held::new(definition.clone())),
     }
 }
-
-fn bounds(limits: &model::ListenerLimits) -> Bounds {
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Bounds {
-        connections: limits.connections.get() as usize,
-        connections_per_address: limits.connections_per_address.get() as usize,
-        handshake: limits.handshake,
-        header_bytes: size(limits.header_bytes.get()),
-        header_count: limits.header_count.get() as usize,
-        header_timeout: limits.header_timeout,
-        uri_bytes: size(limits.uri_bytes.get()),
-        idle: limits.idle,
-        streams: limits.streams.get(),
-        body_bytes: limits.body_bytes.get(),
-        body_rate: limits.body_rate.get(),
-    }
-}
-
-/// Where a redirect leads: the TLS listener on 443, or the one with the lowest port; 443 if there is none here.
-fn redirect_port(config: &Config, addresses: &BTreeMap<Name, SocketAddr>) -> u16 {
-    let tls = config.listeners.iter().filter(|(_, listener)| matches!(listener.kind, ListenerKind::Tls(_)));
-    let ports: Vec<u16> =
-        tls.map(|(name, listener)| addresses.get(name).unwrap_or(&listener.bind).port()).collect();
-    if ports.contains(&HTTPS) { HTTPS } else { ports.into_iter().min().unwrap_or(HTTPS) }
-}
-
-const HTTPS: u16 = 443;
 
 #[cfg(test)]
 mod tests;

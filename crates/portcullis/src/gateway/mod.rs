@@ -4,10 +4,12 @@
 //! any step fail, the generation that serves goes on, and the failure is seen in the log, a gauge and `status`.
 
 mod control;
+mod doors;
 mod fetch;
 mod generation;
 mod issuers;
 mod jwks;
+mod listeners;
 mod material;
 mod reload;
 mod run;

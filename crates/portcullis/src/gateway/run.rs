@@ -1,32 +1,29 @@
 //! From start to exit.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use admin::{
-    ControlSocket, Readiness, SocketError, control_router, metrics_router, probes_router, serve_tcp,
-};
+use admin::{Readiness, SocketError};
 use proxy::core::Command;
 use sd_notify::NotifyState;
 use serde_json::{Map, Value, json};
 use telemetry::{AccessLog, AccessLogWriter, Destination, LogError, Metrics, start_log};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::control::{Door, reload};
+use super::control::reload;
+use super::doors::Doors;
 use super::generation::Living;
 use super::material;
 use super::reload::{Cores, Last, Reloader};
 use super::sockets::Inherited;
 use super::wall_clock;
 use super::watch::{POLL, SETTLE, Watch};
-use crate::config::model::{Admin, LogFormat, LogLevel, LogTarget};
+use crate::config::model::{LogFormat, LogLevel, LogTarget};
 use crate::config::{self, Checked, Problems};
 
 /// What to run.
@@ -125,9 +122,11 @@ async fn serve(
     access_log: &AccessLogWriter,
 ) -> Result<(), RunError> {
     // Signals first: one that comes while we start must not kill what has begun.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hang_up: signal(SignalKind::hangup())?,
+    };
     let admin = checked.config.admin.clone();
     let stop = reloader.stop.clone();
     let tasks = reloader.tasks.clone();
@@ -148,54 +147,71 @@ async fn serve(
     drop(starting);
     notify_systemd(&[NotifyState::Ready]);
 
-    let mut watch = Watch::new();
-    watch.watch(lock(&reloader).files());
-    let mut ticks = interval(POLL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut unsettled = false;
-    let mut looks = 0_u64;
-    loop {
-        let asked = tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                access_log.reopen();
-                true
-            }
-            () = watch.changed.notified() => {
-                sleep(SETTLE).await;
-                // A file that a refused configuration lacked may be there now.
-                lock(&reloader).is_refused()
-            }
-            () = sleep(SETTLE), if unsettled => false,
-            _ = ticks.tick() => {
-                looks += 1;
-                looks % RETRY == 0 && lock(&reloader).is_refused()
-            }
-        };
-        unsettled = lock(&reloader).look(wall_clock());
-        if lock(&reloader).has_changed() || asked {
-            notify_reloading();
-            // What is refused is logged, shown by `status` and counted where it is refused.
-            reload(reloader.clone()).await.ok();
-            watch.watch(lock(&reloader).files());
-            notify_systemd(&[NotifyState::Ready]);
-        }
-    }
+    follow(&reloader, &mut signals, access_log).await;
 
     tracing::info!("draining");
     readiness.set_draining();
     notify_systemd(&[NotifyState::Stopping]);
     tokio::select! {
         () = drain(&reloader) => {}
-        _ = terminate.recv() => tracing::warn!("told again: not waiting any longer"),
-        _ = interrupt.recv() => tracing::warn!("told again: not waiting any longer"),
+        () = ended(&mut signals.terminate, &mut signals.interrupt) => tracing::warn!("told again: not waiting any longer"),
     }
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the system tells the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Takes what changes, until the gateway is told to end.
+async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_log: &AccessLogWriter) {
+    let mut watch = Watch::new();
+    watch.watch(lock(reloader).files());
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unsettled = false;
+    let mut looks = 0_u64;
+    loop {
+        let asked = tokio::select! {
+            () = ended(&mut signals.terminate, &mut signals.interrupt) => return,
+            _ = signals.hang_up.recv() => {
+                access_log.reopen();
+                true
+            }
+            () = watch.changed.notified() => {
+                sleep(SETTLE).await;
+                // A file that a refused configuration lacked may be there now.
+                lock(reloader).is_refused()
+            }
+            () = sleep(SETTLE), if unsettled => false,
+            _ = ticks.tick() => {
+                looks += 1;
+                looks.is_multiple_of(RETRY) && lock(reloader).is_refused()
+            }
+        };
+        unsettled = lock(reloader).look(wall_clock());
+        if lock(reloader).has_changed() || asked {
+            notify_reloading();
+            // What is refused is logged, shown by `status` and counted where it is refused.
+            reload(reloader.clone()).await.ok();
+            watch.watch(lock(reloader).files());
+            notify_systemd(&[NotifyState::Ready]);
+        }
+    }
 }
 
 /// A refused configuration is tried again after so many looks: what it named may be there by now, unseen.
@@ -217,57 +233,6 @@ async fn drain(reloader: &Arc<Mutex<Reloader>>) {
 
 fn lock(reloader: &Mutex<Reloader>) -> MutexGuard<'_, Reloader> {
     reloader.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The operator's doors, bound.
-struct Doors {
-    metrics: Option<TcpListener>,
-    probes: Option<TcpListener>,
-    control: Option<ControlSocket>,
-    socket: Option<PathBuf>,
-}
-
-impl Doors {
-    async fn bind(admin: &Admin) -> Result<Self, RunError> {
-        let bind = async |name: &'static str, address: Option<SocketAddr>| match address {
-            Some(address) => {
-                TcpListener::bind(address).await.map(Some).map_err(|error| RunError::Admin(name, error))
-            }
-            None => Ok(None),
-        };
-        Ok(Self {
-            metrics: bind("bind", admin.bind).await?,
-            probes: bind("probes", admin.probes).await?,
-            control: admin.socket.as_ref().map(ControlSocket::bind).transpose()?,
-            socket: admin.socket.clone(),
-        })
-    }
-
-    fn open(
-        self,
-        reloader: &Arc<Mutex<Reloader>>,
-        metrics: &Arc<Metrics>,
-        readiness: &Readiness,
-        stop: &CancellationToken,
-        tasks: &TaskTracker,
-    ) {
-        if let Some(listener) = self.metrics {
-            tasks.spawn(serve_tcp(listener, metrics_router(metrics.clone()), stop.clone()));
-        }
-        if let Some(listener) = self.probes {
-            tasks.spawn(serve_tcp(listener, probes_router(readiness.clone()), stop.clone()));
-        }
-        if let Some(socket) = self.control {
-            tasks.spawn(socket.serve(control_router(Arc::new(Door(reloader.clone()))), stop.clone()));
-        }
-    }
-
-    fn addresses(&self) -> [(&'static str, Option<String>); 3] {
-        let address =
-            |listener: &Option<TcpListener>| Some(listener.as_ref()?.local_addr().ok()?.to_string());
-        let socket = self.socket.as_ref().map(|path| path.display().to_string());
-        [("admin", address(&self.metrics)), ("probes", address(&self.probes)), ("control", socket)]
-    }
 }
 
 /// Says where everything is, whole or not at all: a reader never sees half a file.
