@@ -92,8 +92,9 @@ impl PolicyLine {
     fn text(&self) -> String {
         let Self { id, effect, file, line, column, error, would_change } = self;
         let change = match would_change {
-            Some(true) => paint(out::WARNING, ", would change the decision"),
-            _ => String::new(),
+            Some(true) => paint(out::WARNING, " would change the decision"),
+            Some(false) => " would change nothing".to_owned(),
+            None => String::new(),
         };
         let error = error.as_ref().map(|error| format!(": {}", printable(error))).unwrap_or_default();
         format!("{effect} `{}` ({file}:{line}:{column}){change}{error}", printable(id))

@@ -77,7 +77,8 @@ pub(super) enum CliError {
     Config(#[source] Problems),
     #[error(transparent)]
     Dev(DevError),
-    #[error("`{path}` can't be read: {reason}", path = .path.display())]
+    /// A file that is not what the command needs.
+    #[error("`{path}`: {reason}", path = .path.display())]
     Read { path: PathBuf, reason: String },
     #[error(transparent)]
     Run(RunError),

@@ -93,14 +93,9 @@ fn listeners(status: &Value) -> Option<String> {
 }
 
 fn certificates(status: &Value) -> Option<String> {
-    table("certificate", &["names", "serial", "ends", "left"], &status["certificates"], |entry| {
+    table("certificate", &["names", "ends", "left"], &status["certificates"], |entry| {
         let names: Vec<String> = strings(&entry["names"]).collect();
-        vec![
-            Cell::new(names.join(", ")),
-            cell(&entry["serial"]),
-            cell(&entry["not_after"]),
-            left(&entry["seconds_left"]),
-        ]
+        vec![Cell::new(names.join(", ")), cell(&entry["not_after"]), left(&entry["seconds_left"])]
     })
 }
 
@@ -148,8 +143,9 @@ fn shadows(policies: &Value) -> Option<String> {
 fn table(title: &str, head: &[&str], entries: &Value, cells: impl Fn(&Value) -> Vec<Cell>) -> Option<String> {
     let entries = entries.as_object().filter(|entries| !entries.is_empty())?;
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header([title].iter().chain(head));
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let heads = [title].into_iter().chain(head.iter().copied());
+    table.set_header(heads.map(|head| Cell::new(head).fg(Color::DarkCyan)));
     for (name, entry) in entries {
         let row = match entry {
             Value::Null => vec![Cell::new("not loaded").fg(Color::Red)],
@@ -157,7 +153,10 @@ fn table(title: &str, head: &[&str], entries: &Value, cells: impl Fn(&Value) -> 
         };
         table.add_row([Cell::new(printable(name))].into_iter().chain(row));
     }
-    Some(format!("{table}\n"))
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    Some(table.trim_fmt() + "\n")
 }
 
 /// The time that is left, with a colour when it is short.

@@ -17,7 +17,7 @@ mod services;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -124,11 +124,7 @@ pub enum DevError {
 /// # Errors
 /// Whatever keeps it from standing; a setting that stood ends without an error.
 pub fn run(options: &Options, now: SystemTime) -> Result<(), DevError> {
-    identity::jwt::install_crypto_provider();
-    let directory = Directory::open(&options.directory)?;
-    let sample = Sample::prepare(&directory, options.port)?;
-    authority::prepare(&directory, now)?;
-    issuer::prepare(&directory, now)?;
+    let (directory, sample) = prepare(&options.directory, options.port, now)?;
     let services = Services::start(&[("orders", sample.orders), ("reports", sample.reports)])?;
     match options.extent {
         Extent::ServicesOnly => {
@@ -139,6 +135,23 @@ pub fn run(options: &Options, now: SystemTime) -> Result<(), DevError> {
     }
     services.stop();
     Ok(())
+}
+
+/// Makes what is not there yet, and certificates and tokens anew.
+fn prepare(path: &Path, port: Option<u16>, now: SystemTime) -> Result<(Directory, Sample), DevError> {
+    tls::install_default();
+    identity::jwt::install_crypto_provider();
+    let directory = Directory::open(path)?;
+    let sample = Sample::prepare(&directory, port)?;
+    authority::prepare(&directory, now)?;
+    issuer::prepare(&directory, now)?;
+    Ok((directory, sample))
+}
+
+/// The development setting without anything running, for tests of other commands.
+#[cfg(test)]
+pub(crate) fn make_in(path: &Path, now: SystemTime) {
+    prepare(path, None, now).unwrap();
 }
 
 fn serve(directory: &Directory, sample: &Sample) -> Result<(), DevError> {

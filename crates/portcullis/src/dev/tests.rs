@@ -10,13 +10,7 @@ fn now() -> SystemTime {
 }
 
 fn prepared(path: &std::path::Path, port: Option<u16>) -> Result<(Directory, Sample), DevError> {
-    identity::jwt::install_crypto_provider();
-    tls::install_default();
-    let directory = Directory::open(path)?;
-    let sample = Sample::prepare(&directory, port)?;
-    authority::prepare(&directory, now())?;
-    issuer::prepare(&directory, now())?;
-    Ok((directory, sample))
+    prepare(path, port, now())
 }
 
 #[test]
