@@ -4,8 +4,9 @@
 //! (Kubernetes' `..data`) shows as a change of nothing that is watched.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -17,6 +18,8 @@ use crate::config::policies;
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
+    /// The names of what counts in them; a log that grows beside the configuration does not.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     /// Told when something may have changed.
     pub(super) changed: Arc<Notify>,
 }
@@ -26,22 +29,26 @@ impl Watch {
     pub(super) fn new() -> Self {
         let changed = Arc::new(Notify::new());
         let tell = changed.clone();
-        // Reading is no change; without this, every look would lead to the next.
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let known = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| counts(&event, &known)) {
                 tell.notify_one();
             }
         });
         if let Err(error) = &watcher {
             tracing::warn!(%error, "no file events here: changes are seen within {} seconds", POLL.as_secs());
         }
-        Self { watcher: watcher.ok(), directories: BTreeSet::new(), changed }
+        Self { watcher: watcher.ok(), directories: BTreeSet::new(), names, changed }
     }
 
     /// Watches the directories of these files, and no others.
     pub(super) fn watch(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        let files: Vec<PathBuf> = files.into_iter().collect();
         let wanted: BTreeSet<PathBuf> =
-            files.into_iter().filter_map(|file| Some(directory(&file)?.to_owned())).collect();
+            files.iter().filter_map(|file| Some(directory(file)?.to_owned())).collect();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) =
+            files.iter().filter_map(|file| Some(file.file_name()?.to_owned())).collect();
         let Some(watcher) = &mut self.watcher else { return };
         for gone in self.directories.difference(&wanted) {
             // It may be gone from the disk as well.
@@ -54,6 +61,17 @@ impl Watch {
         }
         self.directories = wanted;
     }
+}
+
+/// True for a change of a file that is named, of a policy, or of what a volume's files are links to. Reading is no
+/// change: otherwise every look would lead to the next.
+fn counts(event: &notify::Event, names: &Mutex<BTreeSet<OsString>>) -> bool {
+    let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_ours = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "cedar")
+            || path.file_name().is_none_or(|name| names.contains(name) || name == "..data")
+    };
+    !event.kind.is_access() && event.paths.iter().any(is_ours)
 }
 
 /// How often files are looked at without an event.
