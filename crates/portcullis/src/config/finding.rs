@@ -51,14 +51,15 @@ impl Finding {
         let place = |span: Span| {
             Place::new(source, span, tree.map(|tree| tree.field_at(span.start)).unwrap_or_default())
         };
+        let is_hidden = |span| may_be_secret(lines(&source.text, span));
         Problem {
             severity: self.severity,
             place: place(self.span),
             message: self.message,
             expected: self.expected,
             suggestion: self.suggestion,
+            hidden: is_hidden(self.span) || self.related.as_ref().is_some_and(|(span, _)| is_hidden(*span)),
             related: self.related.map(|(span, why)| (place(span), why)),
-            hidden: may_be_secret(lines(&source.text, self.span)),
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    SourceCode, SourceSpan, SpanContents,
+};
 use serde_json::{Value, json};
 
-use super::problem::{Problem, Problems, Severity};
+use super::problem::{Place, Problem, Problems, Severity, Source, Span};
 
 /// Every problem with its source line and labels.
 pub(super) fn fancy(problems: &Problems) -> String {
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_context_lines(0);
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_context_lines(1);
     let mut text = String::new();
     for problem in problems {
         if handler.render_report(&mut text, &Shown::new(problem)).is_err() {
@@ -49,7 +52,7 @@ struct Shown {
     help: Option<String>,
     warning: bool,
     labels: Vec<LabeledSpan>,
-    source: Option<NamedSource<Arc<str>>>,
+    source: Option<WholeLines>,
 }
 
 impl Shown {
@@ -63,8 +66,7 @@ impl Shown {
             labels.push(label(other.span.start, other.span.end, why));
         }
         let field = if place.field.is_empty() { String::new() } else { format!("`{}`: ", place.field) };
-        let source = (!problem.hidden)
-            .then(|| NamedSource::new(&place.source.name, Arc::from(place.source.text.as_str())));
+        let source = (!problem.hidden).then(|| WholeLines(Arc::clone(&place.source)));
         let at = if problem.hidden { format!("{place}: ") } else { String::new() };
         Self {
             message: format!("{at}{field}{}", problem.message),
@@ -103,5 +105,33 @@ impl Diagnostic for Shown {
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
         self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+}
+
+/// A text of which the lines of labels are shown whole, and no others: a line nearby may hold a secret.
+#[derive(Debug)]
+struct WholeLines(Arc<Source>);
+
+impl SourceCode for WholeLines {
+    /// Without context the very span, which miette asks for to say where it is; with any, the lines of the span.
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let text = &self.0.text;
+        let (mut start, mut end) = (span.offset(), span.offset() + span.len());
+        if (before, after) != (0, 0) {
+            let rest = text.get(end..).ok_or(MietteError::OutOfBounds)?;
+            end += rest.find('\n').unwrap_or(rest.len());
+            start = text.get(..start).and_then(|head| head.rfind('\n')).map_or(0, |at| at + 1);
+        }
+        let data = text.get(start..end).ok_or(MietteError::OutOfBounds)?;
+        let place = Place::new(&self.0, Span { start, end }, String::new());
+        let (line, column, lines) = (place.line - 1, place.column - 1, data.matches('\n').count());
+        let name = self.0.name.clone();
+        let span = (start, end - start).into();
+        Ok(Box::new(MietteSpanContents::new_named(name, data.as_bytes(), span, line, column, lines)))
     }
 }

@@ -204,6 +204,14 @@ fn secrets_in_the_file_are_not_repeated() {
 }
 
 #[test]
+fn a_problem_is_shown_with_its_whole_line_and_no_other() {
+    let text = "version: 1\n# secret: canary\nlisteners: { edge: { bind: nowhere } }\n# secret: canary\n";
+    let fancy = read("portcullis.yaml", text.to_owned(), Path::new("/")).1.fancy();
+    assert!(fancy.contains("listeners: { edge: { bind: nowhere } }"), "{fancy}");
+    assert!(fancy.contains("portcullis.yaml:3:28") && !fancy.contains("canary"), "{fancy}");
+}
+
+#[test]
 fn whatever_is_cut_out_of_a_file_is_answered_and_never_half_taken() {
     let places: Vec<usize> = GOOD.char_indices().map(|(at, _)| at).collect();
     for (&start, &end) in places.iter().zip(places.iter().skip(7)) {
