@@ -61,7 +61,7 @@ impl Report {
         match out::print(&self.text) {
             Ok(()) => self.exit,
             Err(error) => {
-                out::complain(&complaint(&format!("standard output can't be written: {error}")));
+                out::complain(&complaint(&format!("standard output cannot be written: {error}")));
                 Exit::Failure
             }
         }
@@ -90,7 +90,7 @@ pub(super) enum CliError {
     /// What the arguments say together makes no sense.
     #[error("{0}")]
     Usage(String),
-    #[error("`{path}` can't be written: {reason}", path = .path.display())]
+    #[error("`{path}` cannot be written: {reason}", path = .path.display())]
     Write { path: PathBuf, reason: io::Error },
 }
 

@@ -34,7 +34,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
     } else {
         File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
     };
-    read.map_err(|error| CliError::read(path, &format!("can't be read: {error}")))?;
+    read.map_err(|error| CliError::read(path, &format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > LARGEST {
         return Err(CliError::read(path, &format!("it is larger than {LARGEST} bytes")));
     }
@@ -43,7 +43,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
 
 /// The JSON files of a directory, in the order of their names.
 pub(super) fn json_files(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let failed = |error: io::Error| CliError::read(directory, &format!("can't be read: {error}"));
+    let failed = |error: io::Error| CliError::read(directory, &format!("cannot be read: {error}"));
     let mut paths = Vec::new();
     for entry in directory.read_dir().map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -28,8 +28,9 @@ use crate::gateway;
 /// are in a file. Exits with 5 if the request would be refused.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
-  portcullis explain -c portcullis.yaml --url https://api.example.com/api/orders/1 --token alice.jwt
-  portcullis explain -c portcullis.yaml --method PUT --url https://api.example.com/api/orders/1 --certificate billing.pem")]
+  portcullis explain -c portcullis.yaml --url https://api.example.com/orders/1 --token alice.jwt
+  portcullis explain -c portcullis.yaml --url https://api.example.com/orders/1 -X PUT \\
+      --certificate billing.pem --address 192.0.2.7")]
 pub(super) struct Explain {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
