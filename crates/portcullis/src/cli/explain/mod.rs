@@ -53,7 +53,7 @@ pub(super) struct Explain {
     /// The address that the connection comes from
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
-    /// A header field of the request
+    /// A header field of the request; the host of the handshake stays the URL's
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// How it is shown

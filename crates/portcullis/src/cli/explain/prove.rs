@@ -43,7 +43,7 @@ impl Site<'_> {
     pub(super) fn shake_hands(&self, question: &Question, now: SystemTime) -> Result<Option<Peer>, Stop> {
         let kind = self.config.listeners.get(&question.listener).map(|listener| &listener.kind);
         let Some(ListenerKind::Tls(tls)) = kind else { return Ok(None) };
-        let policy = policy(tls, question.uri.host().unwrap_or_default());
+        let policy = policy(tls, &question.sni);
         match (policy.client, question.chain.as_slice()) {
             (ClientMode::Off, _) | (ClientMode::Optional, []) => Ok(None),
             (ClientMode::Required, []) => Err(Stop::Handshake("no certificate was presented".to_owned())),

@@ -16,7 +16,11 @@ use crate::config::model::{Config, ListenerKind, Name};
 pub(super) struct Question {
     pub(super) listener: Name,
     pub(super) method: Method,
-    pub(super) uri: Uri,
+    pub(super) url: String,
+    /// The URL's host: what a client names in the handshake.
+    pub(super) sni: String,
+    /// What a client writes into the request line: path and query.
+    pub(super) target: Uri,
     pub(super) headers: HeaderMap,
     pub(super) address: IpAddr,
     /// The client's chain; empty without certificate.
@@ -60,7 +64,16 @@ impl Question {
             Some(name) => named(config, name)?,
             None => fitting(config, &uri)?,
         };
-        Ok(Self { listener, method, uri, headers, address: explain.address, chain })
+        Ok(Self {
+            listener,
+            method,
+            url: explain.url.clone(),
+            sni: uri.host().unwrap_or_default().to_owned(),
+            target: uri.path_and_query().cloned().map(Uri::from).unwrap_or_default(),
+            headers,
+            address: explain.address,
+            chain,
+        })
     }
 }
 

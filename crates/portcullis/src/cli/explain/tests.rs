@@ -76,7 +76,7 @@ fn a_refusal_has_the_status_and_code_that_the_client_would_get() {
         (vec!["--url", "https://localhost:8443/nothing"], 404, "NO_ROUTE"),
         (vec!["--url", "https://localhost:8443/", "-X", "POST"], 405, "METHOD_NOT_ALLOWED"),
         (vec!["--url", "https://localhost:8443/", "-X", "TRACE"], 501, "METHOD_UNSUPPORTED"),
-        (vec!["--url", "https://localhost:8443/", "-H", "Host: other:8443"], 400, "HOST_INVALID"),
+        (vec!["--url", "https://localhost:8443/", "-H", "Host: a", "-H", "Host: b"], 400, "HOST_INVALID"),
         (
             vec!["--url", "https://localhost:8443/orders", "-X", "POST", "--token", &token],
             403,
@@ -117,6 +117,27 @@ fn a_token_is_verified_and_never_shown() {
         let report = scene.explain(&[&ORDERS[..], &["--token", &file]].concat()).unwrap();
         assert_eq!(report.exit, exit, "{}", report.text);
         assert!(!report.text.contains(signature) && !report.text.contains(signed), "{}", report.text);
+    }
+}
+
+#[test]
+fn a_host_with_a_tls_policy_of_its_own_is_judged_by_it() {
+    let scene = Scene::new();
+    let config = scene.path("portcullis.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let hosts = "tls:\n      hosts: { \"*.admin.test\": { client: { mode: required, trust: [mesh] } } }\n";
+    std::fs::write(&config, text.replacen("tls:\n", hosts, 1)).unwrap();
+    let billing = scene.path("billing.pem");
+    for (arguments, result) in [
+        (vec!["--url", "https://localhost/"], "answered"),
+        (vec!["--url", "https://a.admin.test/"], "disconnected"),
+        (vec!["--url", "https://a.b.admin.test/"], "answered"),
+        (vec!["--url", "https://a.admin.test/", "--certificate", &billing], "answered"),
+        (vec!["--url", "https://localhost/", "-H", "Host: a.admin.test"], "refused"),
+    ] {
+        let (_, said) = scene.outcome(&arguments);
+        assert_eq!(said["outcome"]["result"], result, "{arguments:?}: {said:#}");
+        assert!(result != "refused" || said["outcome"]["status"] == 421, "{said:#}");
     }
 }
 

@@ -100,7 +100,7 @@ impl Site<'_> {
     pub(super) fn explain(&self, question: &Question, now: SystemTime) -> Explained {
         let mut way = Way {
             method: question.method.to_string(),
-            url: question.uri.to_string(),
+            url: question.url.clone(),
             listener: question.listener.to_string(),
             ..Way::default()
         };
@@ -118,7 +118,7 @@ impl Site<'_> {
 
     fn walk(&self, question: &Question, now: SystemTime, way: &mut Way) -> Result<Outcome, Stop> {
         let listener = self.snapshot.listeners.get(question.listener.as_str()).ok_or(Refusal::Draining)?;
-        let named = authority(&question.uri, &question.headers)?;
+        let named = authority(&question.target, &question.headers)?;
         let peer = self.shake_hands(question, now)?;
         let client = client_address(question.address, listener, &question.headers);
         way.client = Some(client);
@@ -127,7 +127,7 @@ impl Site<'_> {
         }
         let host = named.host.into_owned();
         way.host = Some(host.clone());
-        let (target, oddities) = canonical_target(&question.uri, &listener.bounds)?;
+        let (target, oddities) = canonical_target(&question.target, &listener.bounds)?;
         way.target = Some(target.to_string());
         clean_request(&mut question.headers.clone(), &self.snapshot.reserved)?;
         if listener.redirect.is_some() {
@@ -158,7 +158,7 @@ impl Site<'_> {
             address: client,
             tls: TlsFacts {
                 version: listener.tls.as_ref().map(|_| "1.3"),
-                sni: listener.tls.as_ref().and(question.uri.host()),
+                sni: listener.tls.as_ref().map(|_| question.sni.as_str()),
                 client_certificate: certificate.as_ref().map(Shown::facts),
             },
             now,
@@ -238,6 +238,6 @@ fn bucket(key: &LimitKey, client: IpAddr, route: &Route, who: Option<&Principal>
 /// A host that asks for other client certificates than the connection's own needs a connection of its own.
 fn check_sni(question: &Question, listener: &Listener, host: &str) -> Result<(), Refusal> {
     let Some(tls) = &listener.tls else { return Ok(()) };
-    let sni = tls.policy_for_host(question.uri.host().unwrap_or_default());
+    let sni = tls.policy_for_host(&question.sni);
     if tls.same_policy(sni, tls.policy_for_host(host)) { Ok(()) } else { Err(Refusal::MisdirectedRequest) }
 }
