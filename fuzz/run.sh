@@ -11,14 +11,12 @@ targets=("$@")
 ./unfold.py
 # libFuzzer's flags need a nightly compiler or this; what is tried forbids `unsafe`, so no sanitizer is wanted.
 export RUSTC_BOOTSTRAP=1
-fuzz=../target/tools/bin/cargo-fuzz
-for target in "${targets[@]}"; do
-  "$fuzz" build --fuzz-dir . --sanitizer none "$target"
-done
+../target/tools/bin/cargo-fuzz build --fuzz-dir . --sanitizer none
+binaries=$(echo target/*/release)
 for target in "${targets[@]}"; do
   echo "== $target, $seconds s"
-  "$fuzz" run --fuzz-dir . --sanitizer none "$target" -- \
-    -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=8192 -print_final_stats=1 2>&1 |
-    grep -vE '^(INFO|#[0-9]+\s+(NEW|REDUCE|RELOAD|pulse|INITED))' | tail -n 25
+  mkdir -p "artifacts/$target"
+  "$binaries/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" \
+    -timeout=10 -rss_limit_mb=4096 -max_len=8192 -verbosity=0 -print_final_stats=1
 done
 echo "no finding in ${#targets[@]} targets, $seconds s each"
