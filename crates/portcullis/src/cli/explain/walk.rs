@@ -118,14 +118,13 @@ impl Site<'_> {
 
     fn walk(&self, question: &Question, now: SystemTime, way: &mut Way) -> Result<Outcome, Stop> {
         let listener = self.snapshot.listeners.get(question.listener.as_str()).ok_or(Refusal::Draining)?;
-        let named = authority(&question.target, &question.headers)?;
         let peer = self.shake_hands(question, now)?;
         let client = client_address(question.address, listener, &question.headers);
         way.client = Some(client);
         if matches!(question.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::MethodUnsupported.into());
         }
-        let host = named.host.into_owned();
+        let host = authority(&question.target, &question.headers)?.host.into_owned();
         way.host = Some(host.clone());
         let (target, oddities) = canonical_target(&question.target, &listener.bounds)?;
         way.target = Some(target.to_string());
@@ -157,7 +156,7 @@ impl Site<'_> {
             host: &host,
             address: client,
             tls: TlsFacts {
-                version: listener.tls.as_ref().map(|_| "1.3"),
+                version: listener.tls.as_ref().map(|_| ASSUMED_VERSION),
                 sni: listener.tls.as_ref().map(|_| question.sni.as_str()),
                 client_certificate: certificate.as_ref().map(Shown::facts),
             },
@@ -241,3 +240,6 @@ fn check_sni(question: &Question, listener: &Listener, host: &str) -> Result<(),
     let sni = tls.policy_for_host(&question.sni);
     if tls.same_policy(sni, tls.policy_for_host(host)) { Ok(()) } else { Err(Refusal::MisdirectedRequest) }
 }
+
+/// What clients of today agree on; policies may ask for it.
+const ASSUMED_VERSION: &str = "1.3";
