@@ -4,6 +4,7 @@
 //! that expired or was withdrawn, a listener that is gone. Ending is graceful first (GOAWAY, or the last response
 //! with `Connection: close`), then a cut.
 
+mod open;
 mod watched;
 
 use std::cell::{Cell, RefCell};
@@ -12,7 +13,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
@@ -27,13 +27,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::authenticate::Caller;
-use crate::core::{Core, CoreId};
+use crate::core::Core;
 use crate::forward::ConnectionFields;
 use crate::handle::handle;
-use crate::listener::{Arrival, Gate};
+use crate::listener::Arrival;
 use crate::normalize::HostFacts;
 use crate::refusal::Refusal;
 use crate::snapshot::{Bounds, Listener, Snapshot};
+pub use open::Open;
 use watched::Watched;
 
 /// What is known of a connection for all of its requests.
@@ -218,40 +219,6 @@ impl Connection {
 /// How long a peer without requests may keep a connection that it was asked to end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A connection's place under the caps, given back when dropped.
-#[derive(Debug)]
-pub struct Open {
-    listener: Arc<Listener>,
-    gate: Arc<Gate>,
-    address: IpAddr,
-    core: Option<CoreId>,
-}
-
-impl Open {
-    pub(crate) fn new(core: &Core, listener: &Arc<Listener>, address: IpAddr) -> Self {
-        listener.open.fetch_add(1, Ordering::Relaxed);
-        Self { listener: listener.clone(), gate: core.gate.clone(), address, core: None }
-    }
-
-    /// Counts it for the core that will serve it.
-    #[must_use]
-    pub(crate) fn on(mut self, core: CoreId) -> Self {
-        self.gate.loads.add(core);
-        self.core = Some(core);
-        self
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.listener.open.fetch_sub(1, Ordering::Relaxed);
-        self.gate.leave(&self.listener.name, self.address);
-        if let Some(core) = self.core {
-            self.gate.loads.remove(core);
-        }
-    }
-}
-
 /// Serves a connection that another core accepted.
 pub(crate) fn adopt(core: &Rc<Core>, arrival: Arrival) {
     let Arrival { stream, peer, open } = arrival;
@@ -271,7 +238,7 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let listener = open.listener.clone();
+    let listener = open.listener().clone();
     let counted: OpenConnection = listener.series.accepted(core.id.index());
     match &listener.tls {
         None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener.bounds).await,

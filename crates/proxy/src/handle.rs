@@ -18,7 +18,7 @@ use crate::normalize::{Canonical, normalize};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{Outcome, refuse, respond, to_tls};
-use crate::route::{Action, Route};
+use crate::route::{Action, PathRules, Route};
 use crate::snapshot::Listener;
 use crate::upstream::send;
 
@@ -68,7 +68,11 @@ async fn pipeline(
         return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
     }
 
-    let index = listener.router.find(&canonical.host.name, canonical.target.path(), &head.method)?;
+    let index = listener
+        .router
+        .find(&canonical.host.name, canonical.target.path(), &head.method)
+        // Where no route could allow an oddity, it is refused as everywhere, not taken for a path that nobody has.
+        .or_else(|none| PathRules::default().judge(canonical.oddities).and(Err(none)))?;
     let route = snapshot.route(index).ok_or(Refusal::NoRoute)?;
     record.route = Some(index);
     route.paths.judge(canonical.oddities)?;
