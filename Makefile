@@ -18,23 +18,26 @@ help: ## this list
 run: ## build, make a development setting, start the gateway on it and print commands to paste
 	cargo run --locked -p portcullis -- dev
 
-test: ## unit tests, the promises end to end, the attack cases; then the ring build's own
+# The same packages are named in every step, so that all share one set of features and nothing is compiled twice. The
+# default provider comes last: it is the program that stays in target/debug.
+test: ## unit tests, the promises end to end, the attack cases, the policies' cases; and the ring build's own
 	.ci/setup
-	cargo build --locked --workspace --bins
-	cargo test --locked --workspace -- --test-threads=$(TEST_THREADS)
 	$(MAKE) --no-print-directory test-ring PROMISES="promise_03 promise_04 promise_08 promise_09 promise_11 real_clients"
+	cargo build --locked --workspace --bins
+	target/debug/portcullis policy test --directory policies
+	cargo test --locked --workspace --doc
+	cargo test --locked --workspace --tests --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
-# Last in CI, so its end-to-end tests are the last line that is read: doc tests, of which there are few, run above.
 test-ring: ## everything with ring as the crypto provider (PROMISES="name …" takes some end-to-end tests only)
 	.ci/setup
 	cargo build --locked --workspace --bins $(RING)
-	cargo test --locked --workspace $(RING) --lib --bins -- --test-threads=$(TEST_THREADS)
-	cargo test --locked -p tests --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
+	cargo test --locked --workspace --lib --bins $(RING) -- --test-threads=$(TEST_THREADS)
+	cargo test --locked --workspace --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
 
 attack: ## only the hostile cases of tests/attacks, with their full reports
 	.ci/setup
-	cargo build --locked -p portcullis
-	cargo test --locked -p tests --test promises -- --nocapture --test-threads=$(TEST_THREADS) attacks
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace --test promises -- --nocapture --test-threads=$(TEST_THREADS) attacks
 
 check: $(DENY) ## format, lints (both providers), layering, licences, docs, sizes, no key in the tree
 	cargo fmt --all -- --check
