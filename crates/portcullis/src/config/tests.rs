@@ -161,6 +161,34 @@ fn what_one_value_demands_of_another_is_checked() {
 }
 
 #[test]
+fn issuers_that_map_one_claim_to_two_types_are_refused_with_both_places() {
+    let another = |kind: &str| {
+        let mapped = format!("{{ department: {{ type: {kind} }} }}");
+        changed(
+            "identity:\n  jwt:\n",
+            &format!(
+                "identity:\n  jwt:\n    guests: {{ issuer: guests, audience: [a], jwks: {{ file: a }}, algorithms: [ES256], claims: {mapped} }}\n"
+            ),
+        )
+    };
+    insta::assert_snapshot!(another("strings"));
+    assert!(!another("string").contains("error"));
+}
+
+#[test]
+fn names_that_policies_and_logs_would_read_in_two_ways_are_refused() {
+    insta::assert_snapshot!(
+        [
+            changed("issuer: https://id.example.com", "issuer: \"https://id.example.com#a\""),
+            changed("issuer: https://id.example.com", "issuer: \"\""),
+            changed("trust:\n  mesh:", "trust:\n  \"mesh#a\":"),
+            changed("methods: [GET]", "labels: { \"tier=core\": a }"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
 fn algorithms_that_anybody_could_sign_with_are_refused_with_the_reason() {
     insta::assert_snapshot!(changed("[ES256, EdDSA]", "[HS256, none, ES257]"));
 }

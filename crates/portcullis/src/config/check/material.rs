@@ -43,7 +43,6 @@ impl Check<'_> {
 
     pub(super) fn issuers(&mut self, identity: Option<Field<raw::Identity>>) -> BTreeMap<Name, Jwt> {
         let section: Option<Field<Entries<Name, raw::Jwt>>> = flat(identity).map(|identity| identity.jwt);
-        let mut kinds: BTreeMap<String, (ClaimKind, Span)> = BTreeMap::new();
         let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         self.entries(section, |check, name, raw| {
             if let Some(other) = check.trust.span(name.value) {
@@ -56,20 +55,6 @@ impl Check<'_> {
             }
             let span = raw.issuer.span;
             let jwt = check.issuer(raw, name.value)?;
-            for claim in &jwt.claims {
-                let (kind, at) = kinds.entry(claim.name.clone()).or_insert((claim.kind, name.span));
-                if *kind != claim.kind {
-                    let finding = Finding::error(
-                        name.span,
-                        format!("the claim `{}` has another type here", claim.name),
-                    );
-                    check.error(
-                        finding
-                            .expecting("one type for all issuers")
-                            .related(*at, "first mapped by the entry at"),
-                    );
-                }
-            }
             if let Some(first) = seen.insert(Arc::clone(&jwt.issuer), span) {
                 let finding = Finding::error(
                     span,
@@ -82,7 +67,7 @@ impl Check<'_> {
     }
 
     fn issuer(&mut self, raw: raw::Jwt, entry: &Name) -> Option<Jwt> {
-        let issuer = self.text(raw.issuer, "the `iss` claim of the tokens");
+        let issuer = self.issuer_name(raw.issuer);
         let audience = self.names(raw.audience, "audience");
         let algorithms = self.names(raw.algorithms, "algorithm");
         let jwks = raw.jwks.value.and_then(|jwks| self.jwks(jwks, issuer.as_ref()));
@@ -150,10 +135,11 @@ impl Check<'_> {
         }
     }
 
+    /// Policies know one type for each claim: with two, every caller of one of the issuers would be denied.
     fn claims(&mut self, claims: Option<Field<Entries<Name, raw::Claim>>>) -> Vec<ClaimMapping> {
         let mut mappings = Vec::new();
-        for (name, claim) in flat(claims).map(|claims| claims.0).unwrap_or_default() {
-            let (Some(name), Some(claim)) = (name.value, claim.value) else { continue };
+        for (Field { value: name, span }, claim) in flat(claims).map(|claims| claims.0).unwrap_or_default() {
+            let (Some(name), Some(claim)) = (name, claim.value) else { continue };
             let Some(kind) = claim.kind.value else { continue };
             let kind = match kind {
                 raw::ClaimType::String => ClaimKind::String,
@@ -161,6 +147,11 @@ impl Check<'_> {
                 raw::ClaimType::Long => ClaimKind::Long,
                 raw::ClaimType::Strings => ClaimKind::Strings,
             };
+            let (first, at) = *self.claims.entry(name.clone()).or_insert((kind, span));
+            if first != kind {
+                let finding = Finding::error(span, format!("another issuer maps `{name}` to another type"));
+                self.error(finding.expecting("one type for all issuers").related(at, "that stands at"));
+            }
             let from = flat(claim.from).unwrap_or_else(|| name.to_string());
             mappings.push(ClaimMapping { name: name.to_string(), from, kind });
         }
@@ -202,13 +193,19 @@ impl Check<'_> {
         field.value.map(|path| self.file(&path.0, field.span))
     }
 
-    fn text(&mut self, field: Field<String>, expected: &str) -> Option<Spanned<Arc<str>>> {
+    /// INVARIANT: without `#`, since a principal is called `issuer#subject`, and that must have one reading.
+    fn issuer_name(&mut self, field: Field<String>) -> Option<Spanned<Arc<str>>> {
         let text = field.value?;
-        if text.is_empty() {
-            self.error(Finding::error(field.span, "an empty text").expecting(expected));
-            return None;
-        }
-        Some(Spanned { value: Arc::from(text), span: field.span })
+        let problem = match text.as_str() {
+            "" => "an empty text".to_owned(),
+            issuer if issuer.contains('#') => {
+                format!("`#` in {}; `issuer#subject` would have two readings", quoted(issuer))
+            }
+            _ => return Some(Spanned { value: Arc::from(text), span: field.span }),
+        };
+        let finding = Finding::error(field.span, problem);
+        self.error(finding.expecting("the `iss` claim of the tokens, without `#`"));
+        None
     }
 }
 

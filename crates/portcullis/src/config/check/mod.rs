@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use identity::jwt::ClaimKind;
+
 use self::names::Section;
 use super::finding::Finding;
 use super::model::{Config, FileReference, Name};
@@ -32,12 +34,12 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     let certificates = check.entries(file.certificates, Check::certificate);
     let trust = check.entries(file.trust, Check::trust_entry);
     let jwt = check.issuers(file.identity);
-    let limits = check.entries(file.limits, |check, _, limit| check.limit(limit, &jwt));
+    let limits = check.entries(file.limits, |check, _, limit| check.limit(limit));
     let listeners = check
         .entries(Some(file.listeners), |check, name, listener| check.listener(name.value, listener, &limits));
     check.binds(&listeners, file.admin.as_ref());
     let upstreams = check.entries(file.upstreams, |check, _, upstream| check.upstream(upstream, &trust));
-    let routes = check.routes(file.routes, &listeners, &jwt);
+    let routes = check.routes(file.routes, &listeners);
     let policies = check.policies(file.policies, !routes.is_empty());
     let (access_log, log_level, log_format) = check.telemetry(file.telemetry);
     let admin = check.admin(file.admin);
@@ -72,6 +74,8 @@ struct Check<'a> {
     jwt: Section,
     upstreams: Section,
     limits: Section,
+    /// The claims that any issuer maps, even one with an error: their types, and where each is mapped first.
+    claims: BTreeMap<Name, (ClaimKind, Span)>,
 }
 
 impl<'a> Check<'a> {
@@ -86,6 +90,7 @@ impl<'a> Check<'a> {
             jwt: Section::new("token issuer", jwt),
             upstreams: Section::new("upstream", file.upstreams.as_ref()),
             limits: Section::new("limit", file.limits.as_ref()),
+            claims: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Limits, policies, logs, admin and shutdown.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,18 +7,16 @@ use super::listener::{count, time};
 use super::names::dangling;
 use super::{Check, flat};
 use crate::config::finding::Finding;
-use crate::config::model::{
-    Admin, FileReference, Jwt, Limit, LimitKey, LogFormat, LogLevel, LogTarget, Name,
-};
+use crate::config::model::{Admin, FileReference, Limit, LimitKey, LogFormat, LogLevel, LogTarget, Name};
 use crate::config::raw::operation as raw;
 use crate::config::reader::Field;
 use crate::config::values::network::Bind;
 use crate::config::values::quantity::Rate;
 
 impl Check<'_> {
-    pub(super) fn limit(&mut self, raw: raw::Limit, jwt: &BTreeMap<Name, Jwt>) -> Option<Limit> {
+    pub(super) fn limit(&mut self, raw: raw::Limit) -> Option<Limit> {
         let key_span = raw.key.span;
-        let key = raw.key.value.and_then(|key| self.limit_key(key, jwt));
+        let key = raw.key.value.and_then(|key| self.limit_key(key));
         let at_edge = match (&key, raw.at) {
             (Some(LimitKey::Principal | LimitKey::Claim(_)), Some(at)) => {
                 let finding =
@@ -48,16 +45,15 @@ impl Check<'_> {
         })
     }
 
-    fn limit_key(&mut self, key: raw::LimitKey, jwt: &BTreeMap<Name, Jwt>) -> Option<LimitKey> {
+    fn limit_key(&mut self, key: raw::LimitKey) -> Option<LimitKey> {
         match key {
             raw::LimitKey::Address => Some(LimitKey::Address),
             raw::LimitKey::Principal => Some(LimitKey::Principal),
             raw::LimitKey::Route => Some(LimitKey::Route),
             raw::LimitKey::Claim(Field { value, span }) => {
                 let name = value?;
-                let known = || jwt.values().flat_map(|jwt| &jwt.claims).map(|claim| claim.name.as_str());
-                if !known().any(|claim| claim == name.as_str()) {
-                    self.error(dangling(&name, span, "mapped claim", known()));
+                if !self.claims.contains_key(&name) {
+                    self.error(dangling(&name, span, "mapped claim", self.claims.keys().map(Name::as_str)));
                     return None;
                 }
                 Some(LimitKey::Claim(name))

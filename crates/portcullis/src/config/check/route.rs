@@ -1,6 +1,6 @@
 //! Routes: every name resolves, each has one outcome, and no two match the same request.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use http::{Method, StatusCode};
 
@@ -9,7 +9,7 @@ use proxy::route::{HostPattern, Part, PathPattern, PathRules, Rewrite, Template}
 use super::names::dangling;
 use super::{Check, flat, items};
 use crate::config::finding::Finding;
-use crate::config::model::{Action, Authenticate, Jwt, Listener, ListenerKind, Name, Proof, Route};
+use crate::config::model::{Action, Authenticate, Listener, ListenerKind, Name, Proof, Route};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::route as raw;
 use crate::config::reader::{Entries, Field};
@@ -20,13 +20,10 @@ impl Check<'_> {
         &mut self,
         section: Option<Field<Vec<Field<raw::Route>>>>,
         listeners: &BTreeMap<Name, Listener>,
-        jwt: &BTreeMap<Name, Jwt>,
     ) -> Vec<Route> {
         let mut routes = Vec::new();
         let mut names: HashMap<Name, Span> = HashMap::new();
         let mut ties = Ties::default();
-        let claims: BTreeSet<&str> =
-            jwt.values().flat_map(|jwt| &jwt.claims).map(|claim| claim.name.as_str()).collect();
         for route in items(flat(section)) {
             let name_span = route.value.name.span;
             if let Some(name) = &route.value.name.value
@@ -35,19 +32,14 @@ impl Check<'_> {
                 let finding = Finding::error(name_span, format!("a second route is called `{name}`"));
                 self.error(finding.related(first, "the first is at"));
             }
-            let Some(route) = self.route(route.value, listeners, &claims) else { continue };
+            let Some(route) = self.route(route.value, listeners) else { continue };
             self.findings.extend(ties.add(&route, name_span));
             routes.push(route);
         }
         routes
     }
 
-    fn route(
-        &mut self,
-        raw: raw::Route,
-        listeners: &BTreeMap<Name, Listener>,
-        claims: &BTreeSet<&str>,
-    ) -> Option<Route> {
+    fn route(&mut self, raw: raw::Route, listeners: &BTreeMap<Name, Listener>) -> Option<Route> {
         let on = self.route_listeners(raw.on, listeners);
         let authenticate = self.authenticate(raw.authenticate, &on, listeners);
         let limits = self.route_limits(raw.limits);
@@ -57,7 +49,7 @@ impl Check<'_> {
         let (set_fields, security_fields) = match flat(raw.headers) {
             Some(headers) => {
                 let security = !matches!(flat(headers.security), Some(raw::SecurityFields::Off));
-                (self.set_fields(headers.set, claims), security)
+                (self.set_fields(headers.set), security)
             }
             None => (Vec::new(), true),
         };
@@ -223,7 +215,6 @@ impl Check<'_> {
     fn set_fields(
         &mut self,
         set: Option<Field<Entries<SetField, FieldTemplate>>>,
-        claims: &BTreeSet<&str>,
     ) -> Vec<(http::HeaderName, Template)> {
         let mut fields: Vec<(http::HeaderName, Template)> = Vec::new();
         for (name, template) in flat(set).map(|set| set.0).unwrap_or_default() {
@@ -233,11 +224,12 @@ impl Check<'_> {
             if let Template::Parts(parts) = &value {
                 for part in parts {
                     if let Part::Claim(claim) = part
-                        && !claims.contains(claim.as_str())
+                        && !self.claims.contains_key(claim.as_str())
                     {
                         let finding =
                             Finding::error(template.span, format!("no issuer maps the claim `{claim}`"));
-                        let suggestion = crate::config::problem::closest(claim, claims.iter().copied());
+                        let suggestion =
+                            crate::config::problem::closest(claim, self.claims.keys().map(Name::as_str));
                         self.error(
                             finding
                                 .expecting("a name under `claims` of a token issuer")

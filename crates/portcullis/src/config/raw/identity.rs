@@ -93,7 +93,7 @@ pub(in crate::config) struct Identity {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Jwt {
-    /// The `iss` claim, byte for byte.
+    /// The `iss` claim, byte for byte; without `#`.
     pub(in crate::config) issuer: Field<String>,
     /// Accepted values of the `aud` claim.
     pub(in crate::config) audience: Field<Vec<Field<String>>>,
