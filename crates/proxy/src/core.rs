@@ -1,6 +1,7 @@
 //! A core: one thread, one current-thread runtime, and all that its connections share without a lock.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -233,7 +234,7 @@ async fn obey(core: Rc<Core>, mut inbox: UnboundedReceiver<Command>) {
     let mut listening = listener::Listening::default();
     let deadline = loop {
         tokio::select! {
-            _ = ticks.tick() => core.on_tick(),
+            _ = ticks.tick() => tick(&core),
             command = inbox.recv() => match command {
                 Some(Command::Adopt(arrival)) => connection::adopt(&core, arrival),
                 Some(Command::Listen(socket)) => listening.open(&core, socket),
@@ -253,6 +254,13 @@ async fn obey(core: Rc<Core>, mut inbox: UnboundedReceiver<Command>) {
     }
     end_connections(&core, deadline).await;
     core.log.borrow_mut().flush();
+}
+
+/// A fault in housekeeping must not end the core with all its connections.
+fn tick(core: &Core) {
+    if catch_unwind(AssertUnwindSafe(|| core.on_tick())).is_err() {
+        tracing::error!(core = core.id.index(), "housekeeping panicked: it is tried again at the next tick");
+    }
 }
 
 async fn end_connections(core: &Rc<Core>, deadline: Duration) {
