@@ -1,10 +1,11 @@
 //! A connection: its handshake, its protocol, and how it ends.
 //!
-//! It is judged every quarter of a second: a head that does not come, a connection that waits unused, a certificate
-//! that expired or was withdrawn, a listener that is gone. Ending is graceful first (GOAWAY, or the last response
-//! with `Connection: close`), then a cut.
+//! It is judged every quarter of a second: a head that does not come, a connection that waits unused, a peer that reads
+//! no more, a certificate that expired or was withdrawn, a listener that is gone. Ending is graceful first (GOAWAY, or
+//! the last response with `Connection: close`), then a cut.
 
 mod open;
+mod protocol;
 mod watched;
 
 use std::cell::{Cell, RefCell};
@@ -16,9 +17,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use policy::CertificateFacts;
 use telemetry::OpenConnection;
 use tls::{Alpn, Handshake, Peer};
@@ -35,6 +35,7 @@ use crate::normalize::HostFacts;
 use crate::refusal::Refusal;
 use crate::snapshot::{Bounds, Listener, Snapshot};
 pub use open::Open;
+use protocol::{http1_builder, http2_builder};
 use watched::Watched;
 
 /// What is known of a connection for all of its requests.
@@ -60,6 +61,8 @@ struct Life {
     quiet_since: Cell<Instant>,
     /// Since when bytes of a head that is not complete have been there.
     head_since: Cell<Option<Instant>>,
+    /// Since when the peer has taken no byte of what it is sent.
+    stalled_since: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +92,7 @@ impl Connection {
                 in_flight: Cell::new(0),
                 quiet_since: Cell::new(core.tick()),
                 head_since: Cell::new(None),
+                stalled_since: Cell::new(None),
             },
         }
     }
@@ -174,6 +178,15 @@ impl Connection {
         }
     }
 
+    /// Bytes went, or the peer takes none.
+    fn wrote(&self, went: bool, tick: Instant) {
+        match (went, self.life.stalled_since.get()) {
+            (true, Some(_)) => self.life.stalled_since.set(None),
+            (false, None) => self.life.stalled_since.set(Some(tick)),
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+
     /// Ends the connection when its requests have been answered.
     pub fn finish(&self) {
         if self.life.ending.get() == Ending::Not {
@@ -200,11 +213,14 @@ impl Connection {
         if self.rejudge(listener, wall).is_err() {
             return if is_quiet { self.cut() } else { self.finish() };
         }
+        let Bounds { header_timeout, idle, .. } = listener.bounds;
+        let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
+        if self.life.stalled_since.get().is_some_and(|since| is_late(since, idle)) {
+            return self.cut();
+        }
         if !is_quiet {
             return;
         }
-        let Bounds { header_timeout, idle, .. } = listener.bounds;
-        let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
         if !self.is_http2 && self.life.head_since.get().is_some_and(|since| is_late(since, header_timeout)) {
             return self.cut();
         }
@@ -318,50 +334,6 @@ async fn until_ended(
         polled
     })
     .await
-}
-
-fn http1_builder(bounds: &Bounds) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .max_headers(bounds.header_count)
-        .max_header_size(bounds.header_bytes)
-        .max_buf_size(bounds.header_bytes.max(MIN_BUFFER))
-        .pipeline_flush(true);
-    builder
-}
-
-/// hyper refuses smaller buffers.
-const MIN_BUFFER: usize = 8192;
-
-fn http2_builder(core: &Rc<Core>, bounds: &Bounds) -> http2::Builder<OnCore> {
-    let mut builder = http2::Builder::new(OnCore(core.clone()));
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(bounds.streams)
-        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(MAX_RESETS)
-        .max_local_error_reset_streams(MAX_RESETS)
-        .max_send_buf_size(MAX_SEND_BUFFER);
-    builder
-}
-
-/// Streams that a peer may reset before they are served (rapid reset, CVE-2023-44487), or make us reset.
-const MAX_RESETS: usize = 32;
-const MAX_SEND_BUFFER: usize = 64 * 1024;
-
-/// Runs the tasks of HTTP/2 streams on the connection's core.
-#[derive(Clone)]
-struct OnCore(Rc<Core>);
-
-impl<F> hyper::rt::Executor<F> for OnCore
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.tasks.spawn_local(task);
-    }
 }
 
 /// A connection among those of its core, until dropped.

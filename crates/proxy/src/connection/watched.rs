@@ -1,4 +1,4 @@
-//! The stream below HTTP, watched for the first bytes of a request head.
+//! The stream below HTTP, watched for the first bytes of a request head, and for a peer that reads no more.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Connection;
 use crate::core::Core;
 
-/// Tells its connection when bytes come.
+/// Tells its connection when bytes come, and when none can go.
 pub(super) struct Watched<IO> {
     io: IO,
     core: Rc<Core>,
@@ -42,11 +42,15 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.connection.wrote(polled.is_ready(), self.core.tick());
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.connection.wrote(polled.is_ready(), self.core.tick());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -58,7 +62,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.connection.wrote(polled.is_ready(), self.core.tick());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -26,8 +26,12 @@ struct Rig {
 
 impl Rig {
     fn start(policy: &str) -> Self {
+        Self::answering(policy, Bytes::from_static(b"hello\n"))
+    }
+
+    fn answering(policy: &str, body: Bytes) -> Self {
         let metrics = Metrics::new(2);
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(policy, &metrics)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(policy, body, &metrics)));
         let (access_log, _writer) = AccessLog::open(Destination::Off, metrics.clone()).unwrap();
         let panic = Arc::new(AtomicBool::new(false));
         let must = panic.clone();
@@ -59,7 +63,7 @@ impl Rig {
     }
 }
 
-fn snapshot(policy: &str, metrics: &Arc<Metrics>) -> Snapshot {
+fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
     let source = PolicySource { path: "test.cedar".into(), text: policy.to_owned() };
     let facts = RouteFacts { name: "hello".to_owned(), labels: std::collections::BTreeMap::new() };
     let (engine, _compiler) = Engine::compile(&[source], &ClaimSchema::new(), vec![facts]).unwrap();
@@ -71,7 +75,7 @@ fn snapshot(policy: &str, metrics: &Arc<Metrics>) -> Snapshot {
         edge_limits: Vec::new(),
         limits: Vec::new(),
         concurrency: None,
-        action: Action::Respond { status: StatusCode::OK, body: Bytes::from_static(b"hello\n") },
+        action: Action::Respond { status: StatusCode::OK, body },
         paths: PathRules::default(),
         set_fields: Vec::new(),
         security_fields: true,
@@ -84,7 +88,11 @@ fn snapshot(policy: &str, metrics: &Arc<Metrics>) -> Snapshot {
         name: "plain".into(),
         tls: None,
         redirect: None,
-        bounds: Bounds { header_timeout: Duration::from_millis(300), ..Bounds::default() },
+        bounds: Bounds {
+            header_timeout: Duration::from_millis(300),
+            idle: Duration::from_secs(1),
+            ..Bounds::default()
+        },
         trusted_proxies: Vec::new(),
         connection_limits: Vec::new(),
         router,
@@ -153,6 +161,24 @@ fn a_head_that_does_not_come_is_cut_off() {
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"");
+    rig.stop();
+}
+
+#[test]
+fn a_peer_that_reads_no_more_is_cut_off() {
+    let rig = Rig::answering(EVERYBODY, Bytes::from(vec![b'x'; 64 << 20]));
+    let mut idler = rig.connect();
+    idler.write_all(b"GET /x HTTP/1.1\r\nHost: gw.test\r\n\r\n").unwrap();
+    let open = |rig: &Rig| rig.loads.encode().unwrap().contains("connections_open{listener=\"plain\"} 1\n");
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !open(&rig) && Instant::now() < patience {
+        std::thread::yield_now();
+    }
+    assert!(open(&rig));
+    while open(&rig) && Instant::now() < patience {
+        std::thread::yield_now();
+    }
+    assert!(!open(&rig), "the connection is given up without a byte being read");
     rig.stop();
 }
 
