@@ -178,12 +178,11 @@ impl Living {
                     Action::Respond { status: *status, body: body.clone().into() }
                 }
             };
-            let named: Vec<&LivingLimit> =
-                route.limits.iter().filter_map(|name| next.limits.get(name)).collect();
+            let named =
+                next.named_limits(&route.limits).ok_or_else(|| broken("one of its limits is missing"))?;
             let (edge, later): (Vec<_>, Vec<_>) =
                 named.into_iter().partition(|limit| limit.definition.at_edge);
-            let limits =
-                |limits: Vec<&LivingLimit>| limits.into_iter().map(|living| living.limit.clone()).collect();
+            let limits = |limits: Vec<LivingLimit>| limits.into_iter().map(|living| living.limit).collect();
             let concurrency = route.concurrency.map(|cap| self.cap(&route.name, cap.get()));
             if let Some(cap) = &concurrency {
                 next.concurrency.insert(route.name.clone(), Arc::clone(cap));
@@ -192,7 +191,9 @@ impl Living {
                 name: (&route.name).into(),
                 index,
                 methods: route.methods.clone(),
-                authenticate: next.authenticate(&route.authenticate),
+                authenticate: next
+                    .authenticate(&route.authenticate)
+                    .ok_or_else(|| broken("one of its token issuers is missing"))?,
                 edge_limits: limits(edge),
                 limits: limits(later),
                 concurrency,
@@ -216,9 +217,15 @@ impl Living {
         }
     }
 
-    fn authenticate(&self, wanted: &Authenticate) -> authenticate::Authenticate {
+    /// `None` if one of them is missing: without it more would pass.
+    fn named_limits(&self, names: &[Name]) -> Option<Vec<LivingLimit>> {
+        names.iter().map(|name| self.limits.get(name).cloned()).collect()
+    }
+
+    /// `None` if an issuer is missing: without it `all` would ask for less.
+    fn authenticate(&self, wanted: &Authenticate) -> Option<authenticate::Authenticate> {
         let (wanted, proofs) = match wanted {
-            Authenticate::None => return authenticate::Authenticate::Nobody,
+            Authenticate::None => return Some(authenticate::Authenticate::Nobody),
             Authenticate::Any(proofs) => (authenticate::Wanted::Any, proofs),
             Authenticate::All(proofs) => (authenticate::Wanted::All, proofs),
         };
@@ -226,13 +233,11 @@ impl Living {
         let mut trusts = Vec::new();
         for proof in proofs {
             match proof {
-                Proof::Jwt(name) => {
-                    issuers.extend(self.issuers.get(name).map(|issuer| Arc::clone(&issuer.token_issuer)));
-                }
+                Proof::Jwt(name) => issuers.push(Arc::clone(&self.issuers.get(name)?.token_issuer)),
                 Proof::Certificate(name) => trusts.push(name.into()),
             }
         }
-        authenticate::Authenticate::Proofs { wanted, issuers, trusts }
+        Some(authenticate::Authenticate::Proofs { wanted, issuers, trusts })
     }
 
     fn listeners(
@@ -254,7 +259,8 @@ impl Living {
                     router.add(&route.host, &route.path, compiled).map_err(|tie| failed(&tie))?;
                 }
             }
-            let rate = listener.rate.iter().filter_map(|name| next.limits.get(name));
+            let rate =
+                next.named_limits(&listener.rate).ok_or_else(|| failed(&"one of its limits is missing"))?;
             let redirects = matches!(listener.kind, ListenerKind::Redirect);
             let built = snapshot::Listener {
                 name: name.into(),
@@ -262,7 +268,7 @@ impl Living {
                 redirect: redirects.then(|| redirect_port(config, around.addresses)),
                 bounds: bounds(&listener.limits),
                 trusted_proxies: listener.trusted_proxies.clone(),
-                connection_limits: rate.map(|living| living.limit.clone()).collect(),
+                connection_limits: rate.into_iter().map(|living| living.limit).collect(),
                 router,
                 series: around.metrics.listener(name.as_str()),
                 open: living.open(),

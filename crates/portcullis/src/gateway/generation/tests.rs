@@ -82,6 +82,28 @@ fn what_changed_is_new_and_keys_stay_where_their_source_stays() {
 }
 
 #[test]
+fn what_a_route_names_and_is_not_there_is_an_error_and_never_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("portcullis.yaml");
+    let text = TEXT
+        .replace(", tls: { certificates: [edge] }", "")
+        .replace("  plain: { bind: 127.0.0.1:0, redirect: https }\n", "");
+    fs::write(
+        &file,
+        text.replace("certificates: { edge: { files: { certificate: edge.pem, key: edge.key } } }\n", ""),
+    )
+    .unwrap();
+    let broken = |change: fn(&mut Config)| {
+        let mut checked = load(&file, wall_clock()).unwrap();
+        change(&mut checked.config);
+        rehearse(&checked.config, checked.engine).unwrap_err()
+    };
+    assert_eq!(broken(|config| config.limits.clear()), "route `all`: one of its limits is missing");
+    assert_eq!(broken(|config| config.jwt.clear()), "route `all`: one of its token issuers is missing");
+    assert_eq!(broken(|config| config.upstreams.clear()), "route `all`: its upstream is missing");
+}
+
+#[test]
 fn a_redirect_leads_to_the_port_that_tls_really_has() {
     let (snapshot, _) = build(&Living::default(), TEXT);
     assert_eq!(snapshot.listeners["plain"].redirect, Some(8443));
