@@ -303,5 +303,4 @@ impl Paths {
 }
 
 #[cfg(test)]
-#[path = "route_tests.rs"]
 mod tests;
