@@ -14,7 +14,7 @@ use telemetry::RouteSeries;
 
 use crate::authenticate::Authenticate;
 use crate::limits::RouteLimit;
-use crate::normalize::path::{CanonicalPath, Oddities, PathError, canonical_path};
+use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
 
@@ -79,8 +79,6 @@ pub struct PathRules {
     pub allow_semicolon: bool,
     /// Let `%2F` pass, undecoded.
     pub allow_encoded_slash: bool,
-    /// Let `%3F` and `%23` pass, undecoded.
-    pub allow_encoded_delimiters: bool,
 }
 
 impl PathRules {
@@ -92,7 +90,7 @@ impl PathRules {
             (oddities.dot_segment && self.refuse_dot_segments, "a dot segment"),
             (oddities.semicolon && !self.allow_semicolon, "`;`"),
             (oddities.encoded_slash && !self.allow_encoded_slash, "an encoded slash"),
-            (oddities.encoded_delimiter && !self.allow_encoded_delimiters, "an encoded `?` or `#`"),
+            (oddities.encoded_delimiter, "an encoded `?` or `#`"),
         ];
         match refused.into_iter().find(|(is_refused, _)| *is_refused) {
             Some((_, what)) => Err(Refusal::PathOddity(what)),
@@ -128,7 +126,7 @@ impl Rewrite {
             Ok(CanonicalPath { path, oddities }) if path == rewritten && !oddities.double_slash => {
                 Ok(rewritten)
             }
-            Ok(_) | Err(PathError::Relative) | Err(_) => Err(Refusal::Rewrite),
+            Ok(_) | Err(_) => Err(Refusal::Rewrite),
         }
     }
 }

@@ -111,7 +111,6 @@ fn a_route_tightens_and_loosens_what_oddities_mean() {
     assert!(!judge(PathRules { refuse_dot_segments: true, ..default }, "/a/../b"));
     assert!(judge(PathRules { allow_semicolon: true, ..default }, "/a;x"));
     assert!(judge(PathRules { allow_encoded_slash: true, ..default }, "/a%2fb"));
-    assert!(judge(PathRules { allow_encoded_delimiters: true, ..default }, "/a%3fb"));
 }
 
 #[test]

@@ -302,6 +302,5 @@ fn path_rules(raw: Option<raw::Paths>) -> PathRules {
         refuse_dot_segments: matches!(flat(raw.dot_segments), Some(raw::DotSegments::Refuse)),
         allow_semicolon: matches!(flat(raw.semicolon), Some(raw::Tolerated::Allow)),
         allow_encoded_slash: matches!(flat(raw.encoded_slash), Some(raw::Tolerated::Allow)),
-        allow_encoded_delimiters: false,
     }
 }
