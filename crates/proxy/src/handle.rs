@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit, TlsFacts};
 
@@ -19,7 +19,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
-use crate::snapshot::Listener;
+use crate::snapshot::{Listener, Snapshot};
 use crate::upstream::send;
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
@@ -68,13 +68,8 @@ async fn pipeline(
         return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
     }
 
-    let index = listener
-        .router
-        .find(&canonical.host.name, canonical.target.path(), &head.method)
-        // Where no route could allow an oddity, it is refused as everywhere, not taken for a path that nobody has.
-        .or_else(|none| PathRules::default().judge(canonical.oddities).and(Err(none)))?;
-    let route = snapshot.route(index).ok_or(Refusal::NoRoute)?;
-    record.route = Some(index);
+    let route = find_route(&snapshot, listener, &canonical, &head.method)?;
+    record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
     check_tls_policy(listener, &connection, &canonical)?;
 
@@ -113,6 +108,18 @@ async fn pipeline(
     }
 }
 
+fn find_route<'a>(
+    snapshot: &'a Snapshot,
+    listener: &Listener,
+    canonical: &Canonical,
+    method: &Method,
+) -> Result<&'a Route, Refusal> {
+    let found = listener.router.find(&canonical.host.name, canonical.target.path(), method);
+    // Where no route could allow an oddity, it is refused as everywhere, not taken for a path that nobody has.
+    let index = found.or_else(|none| PathRules::default().judge(canonical.oddities).and(Err(none)))?;
+    snapshot.route(index).ok_or(Refusal::NoRoute)
+}
+
 /// A host that asks for other client certificates than the connection's own needs a connection of its own
 /// (RFC 9110 section 15.5.20).
 fn check_tls_policy(
@@ -121,12 +128,8 @@ fn check_tls_policy(
     canonical: &Canonical,
 ) -> Result<(), Refusal> {
     match (&listener.tls, connection.handshake()) {
-        (Some(tls), Some(handshake)) => {
-            if tls.serves(handshake, &canonical.host.name) {
-                Ok(())
-            } else {
-                Err(Refusal::MisdirectedRequest)
-            }
+        (Some(tls), Some(handshake)) if !tls.serves(handshake, &canonical.host.name) => {
+            Err(Refusal::MisdirectedRequest)
         }
         _ => Ok(()),
     }
