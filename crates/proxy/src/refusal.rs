@@ -102,12 +102,12 @@ pub enum Refusal {
     /// No token where one is needed.
     #[error("a bearer token is required")]
     TokenMissing,
-    /// No connection to any endpoint.
-    #[error("upstream `{0}` can't be reached")]
-    UpstreamConnect(String),
     /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
+    /// No connection to any endpoint.
+    #[error("upstream `{0}` can't be reached")]
+    UpstreamConnect(String),
     /// The upstream's answer is no HTTP, was cut short, or switches protocols unasked.
     #[error("upstream `{0}` gave a bad answer")]
     UpstreamProtocol(String),
@@ -142,7 +142,12 @@ impl Refusal {
             Self::CertificateRequired { .. } => (StatusCode::UNAUTHORIZED, "CERTIFICATE_REQUIRED", Client),
             Self::CertificateWithdrawn => (StatusCode::UNAUTHORIZED, "CERTIFICATE_WITHDRAWN", Client),
             Self::ConcurrencyReached => (StatusCode::SERVICE_UNAVAILABLE, "CONCURRENCY_REACHED", Gateway),
-            Self::Denied(reason) => (StatusCode::FORBIDDEN, reason.code(), Client),
+            Self::Denied(reason @ (DenialReason::NoPermit | DenialReason::Forbidden)) => {
+                (StatusCode::FORBIDDEN, reason.code(), Client)
+            }
+            Self::Denied(reason @ (DenialReason::PolicyError | DenialReason::Stale)) => {
+                (StatusCode::FORBIDDEN, reason.code(), Gateway)
+            }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
             Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
             Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
