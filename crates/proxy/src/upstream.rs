@@ -32,7 +32,8 @@ pub struct Upstream {
     pub idle_per_core: usize,
     /// Its metrics.
     pub series: Arc<UpstreamSeries>,
-    turn: AtomicUsize,
+    /// Counts the requests of all cores, for whose turn it is.
+    pub turn: AtomicUsize,
 }
 
 /// One address of an upstream.
@@ -66,32 +67,8 @@ pub struct Timeouts {
     pub whole: Option<Duration>,
 }
 
-/// What an [`Upstream`] is made of.
-#[derive(Debug)]
-pub struct UpstreamParts {
-    /// The name from the configuration.
-    pub name: Arc<str>,
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// How long each step may take.
-    pub timeouts: Timeouts,
-    /// How long a connection may wait unused.
-    pub idle: Duration,
-    /// How many unused connections each core keeps per endpoint.
-    pub idle_per_core: usize,
-    /// Its metrics.
-    pub series: Arc<UpstreamSeries>,
-}
-
 impl Upstream {
-    /// An upstream of these parts.
-    #[must_use]
-    pub fn new(parts: UpstreamParts) -> Self {
-        let UpstreamParts { name, endpoints, timeouts, idle, idle_per_core, series } = parts;
-        Self { name, endpoints, timeouts, idle, idle_per_core, series, turn: AtomicUsize::new(0) }
-    }
-
-    /// The endpoint whose turn it is; the turn is shared by the cores.
+    /// The endpoint whose turn it is.
     fn next(&self) -> Option<&Endpoint> {
         match self.endpoints.as_slice() {
             [only] => Some(only),

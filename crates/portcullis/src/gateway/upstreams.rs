@@ -1,8 +1,9 @@
 //! Upstreams of a running gateway, and the keys of their pools.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use proxy::upstream::{Endpoint, Timeouts, Upstream, UpstreamParts};
+use proxy::upstream::{Endpoint, Timeouts, Upstream};
 use telemetry::Metrics;
 use tls::{ClientSpec, ClientTls, Expect, UpstreamTrust};
 
@@ -49,7 +50,7 @@ impl LivingUpstream {
                 pool: living.pool(pool_identity(endpoint, definition.tls.as_ref(), &slots)),
             });
         }
-        let parts = UpstreamParts {
+        let upstream = Upstream {
             name: name.into(),
             endpoints,
             timeouts: Timeouts {
@@ -60,8 +61,9 @@ impl LivingUpstream {
             idle: definition.pool_idle,
             idle_per_core: definition.pool_per_core.get() as usize,
             series: metrics.upstream(name.as_str()),
+            turn: AtomicUsize::new(0),
         };
-        Ok(Self { definition: definition.clone(), slots, upstream: Arc::new(Upstream::new(parts)) })
+        Ok(Self { definition: definition.clone(), slots, upstream: Arc::new(upstream) })
     }
 }
 
