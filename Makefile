@@ -51,8 +51,8 @@ check: $(DENY) ## format, lints (both providers), layering, licences, docs, size
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	.ci/tree
 
-bench: ## ratios to HAProxy, nginx and Envoy in one run (release build: about ten minutes on two cores)
-	cargo build --locked --release -p portcullis
+bench: ## ratios to HAProxy, nginx and Envoy in one run (profile `bench`: the release with thin LTO)
+	cargo build --locked --profile bench -p portcullis
 	tests/bench/compare.sh
 
 fuzz: $(FUZZ) ## every fuzz target for FUZZ_SECONDS (60)
