@@ -32,3 +32,4 @@ mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
 mod real_clients;
+mod slow_readers_hold_nothing;

@@ -71,6 +71,25 @@ fn a_bad_reload_keeps_the_last_good_configuration() {
 }
 
 #[test]
+fn status_tells_what_serves_and_what_is_wrong_with_the_new_file() {
+    let scene = Scene::new();
+    let mut config = scene.tls("off");
+    let gateway = scene.site.start(&config);
+    let socket = scene.site.path("control.sock");
+    let status = || scene.site.portcullis(&["status", "--socket", socket.to_str().unwrap()]);
+    let good = status();
+    assert!(good.code == 0 && good.stdout.contains("edge"), "{good:?}");
+    config["routes"][0]["upstream"] = json!("nobody");
+    gateway.reload(&config);
+    eventually("status names file, line and field", || {
+        let said = status().stdout;
+        (said.contains("portcullis.yaml:") && said.contains("nobody")).then_some(())
+    });
+    drop(gateway);
+    assert_eq!(status().code, 4, "no gateway answers");
+}
+
+#[test]
 fn a_bad_policy_stops_the_reload_too() {
     let scene = Scene::new();
     let gateway = scene.site.start(&scene.plain());
