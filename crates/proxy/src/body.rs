@@ -6,7 +6,7 @@ mod response;
 
 pub(crate) use request::discard;
 pub use request::{Progress, RequestBody};
-pub use response::{Lease, ResponseBody, Streamed};
+pub use response::{Flow, Lease, ResponseBody, Streamed};
 
 /// Why a body was cut off; the peer sees an aborted message, never a complete one.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum BodyError {
     /// The authority under which it streamed has ended.
     #[error("the permit ended")]
     LeaseEnded,
+    /// The client took nothing of it for too long.
+    #[error("the client takes nothing")]
+    Stalled,
     /// It is larger than allowed.
     #[error("the body is too large")]
     TooLarge,

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::authenticate::Caller;
+use crate::body::Flow;
 use crate::connection::{self, Connection};
 use crate::listener::{self, Arrival, Gate, Socket};
 use crate::snapshot::Snapshot;
@@ -88,6 +89,8 @@ pub struct Core {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) anonymous: Caller,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
+    /// Answers on their way to clients.
+    pub(crate) flows: RefCell<Slab<Rc<Flow>>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -157,6 +160,9 @@ impl Core {
         for (_, connection) in self.connections.borrow().iter() {
             connection.judge(&snapshot, now, wall);
         }
+        for (_, flow) in self.flows.borrow().iter() {
+            flow.judge(now);
+        }
         self.pools.borrow_mut().sweep(now, &snapshot.pools);
         self.log.borrow_mut().flush();
     }
@@ -216,6 +222,7 @@ fn run(
         metrics: spec.metrics,
         anonymous: Caller::new(Arc::new(Principal::anonymous()), None),
         connections: RefCell::default(),
+        flows: RefCell::default(),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

@@ -1,9 +1,12 @@
-//! The response body: it ends no later than the authority under which it streams.
+//! The response body: it ends no later than the authority under which it streams, and is given up when its client
+//! takes nothing of it for the listener's idle time.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future as _;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -11,6 +14,7 @@ use policy::Permit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BodyError;
+use crate::connection::Connection;
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
 use crate::upstream::Returning;
@@ -32,12 +36,82 @@ pub enum ResponseBody {
 /// The upstream's body, with all that lives as long as it does.
 #[derive(Debug)]
 pub struct Streamed {
+    flow: Rc<Flow>,
+    /// The flow's place among those of the core, once a piece was handed over and more is to come.
+    place: Option<usize>,
+    lease: Lease,
+    record: Record,
+}
+
+/// What a response holds of the upstream, where its core finds it while nobody asks for the body.
+///
+/// Over HTTP/2 a client that opens no window stalls its stream while the socket below is as writable as ever: only
+/// this tells.
+#[derive(Debug)]
+pub struct Flow {
+    source: RefCell<Option<Source>>,
+    given_up: Cell<Option<BodyFault>>,
+    /// Since when the client has a piece, and how long it may take before it asks for the next.
+    offered: Cell<Option<(Instant, Duration)>>,
+    ends: Option<Instant>,
+    connection: Rc<Connection>,
+}
+
+#[derive(Debug)]
+struct Source {
     inner: Incoming,
     /// The connection goes back to its pool when the body has ended well.
     connection: Option<Returning>,
-    lease: Lease,
-    record: Record,
-    _slot: Option<limit::Slot>,
+    slot: Option<limit::Slot>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum BodyFault {
+    LeaseEnded,
+    Stalled,
+}
+
+impl BodyFault {
+    const fn row(self) -> (&'static str, BodyError) {
+        match self {
+            Self::LeaseEnded => ("LEASE_ENDED", BodyError::LeaseEnded),
+            Self::Stalled => ("CLIENT_STALLED", BodyError::Stalled),
+        }
+    }
+}
+
+impl Flow {
+    /// Gives up what nobody takes: first the upstream's side, telling the client that the connection ends; after the
+    /// same time again the connection, which still holds a piece for each stalled stream.
+    pub fn judge(&self, now: Instant) {
+        let Some((since, patience)) = self.offered.get() else { return };
+        let waited = now.saturating_duration_since(since);
+        if waited > patience.saturating_mul(2) {
+            self.connection.cut();
+        } else if waited > patience {
+            self.give_up(BodyFault::Stalled);
+            self.connection.finish();
+        } else if self.ends.is_some_and(|ends| now >= ends) {
+            self.give_up(BodyFault::LeaseEnded);
+        }
+    }
+
+    fn give_up(&self, why: BodyFault) {
+        if self.source.take().is_some() {
+            self.given_up.set(Some(why));
+        }
+    }
+}
+
+impl Source {
+    /// Frees what belongs to the upstream once its side has ended, whatever the client still has to take.
+    fn release(&mut self, record: &mut Record) {
+        self.slot = None;
+        if let Some(connection) = self.connection.take() {
+            record.complete = true;
+            connection.keep(&record.core);
+        }
+    }
 }
 
 /// The right to stream: the permit, until the earliest of its ends.
@@ -74,28 +148,34 @@ impl Streamed {
         inner: Incoming,
         connection: Returning,
         lease: Lease,
-        record: Record,
+        mut record: Record,
         slot: Option<limit::Slot>,
     ) -> Self {
-        let mut streamed = Self { inner, connection: Some(connection), lease, record, _slot: slot };
-        streamed.keep_if_ended();
-        streamed
-    }
-
-    fn keep_if_ended(&mut self) {
-        if self.inner.is_end_stream()
-            && let Some(connection) = self.connection.take()
-        {
-            self.record.complete = true;
-            connection.keep(&self.record.core);
+        let mut source = Source { inner, connection: Some(connection), slot };
+        if source.inner.is_end_stream() {
+            source.release(&mut record);
         }
+        let flow = Flow {
+            source: RefCell::new(Some(source)),
+            given_up: Cell::new(None),
+            offered: Cell::new(None),
+            ends: lease.ends,
+            connection: record.connection.clone(),
+        };
+        Self { flow: Rc::new(flow), place: None, lease, record }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.flow.offered.set(None);
+        let flow = self.flow.clone();
+        let mut held = flow.source.borrow_mut();
+        let Some(source) = &mut *held else {
+            return Poll::Ready(flow.given_up.get().map(|why| Err(why.row().1)));
+        };
+        let polled = Pin::new(&mut source.inner).poll_frame(cx);
         let Poll::Ready(Some(frame)) = polled else {
             if polled.is_ready() {
-                self.keep_if_ended();
+                source.release(&mut self.record);
                 return Poll::Ready(None);
             }
             if self.lease.poll_ended(cx) {
@@ -105,17 +185,42 @@ impl Streamed {
             return Poll::Pending;
         };
         let mut frame = frame.inspect_err(|_| self.record.code = Some("UPSTREAM_BROKE_OFF"))?;
-        if let Some(data) = frame.data_ref() {
-            self.record.bytes_out += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_mut() {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.record.bytes_out += length as u64;
+        if let Some(trailers) = frame.trailers_mut() {
             clean_trailers(trailers, &self.record.snapshot.reserved);
         }
         if self.lease.ends.is_some_and(|ends| Instant::now() >= ends) {
             self.record.code = Some("LEASE_ENDED");
             return Poll::Ready(Some(Err(BodyError::LeaseEnded)));
         }
-        self.keep_if_ended();
+        if source.inner.is_end_stream() {
+            source.release(&mut self.record);
+        }
+        self.offer(length);
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// Starts the clock for the client, who has a piece of this length.
+    fn offer(&mut self, length: usize) {
+        let Record { core, connection, snapshot, .. } = &self.record;
+        let Some(listener) = snapshot.listeners.get(connection.listener()) else { return };
+        let slowest = Duration::from_secs(length as u64 / listener.bounds.body_rate.max(1));
+        self.flow.offered.set(Some((core.tick(), listener.bounds.idle + slowest)));
+        if self.place.is_none() {
+            self.place = Some(core.flows.borrow_mut().insert(self.flow.clone()));
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.record.core.flows.borrow_mut().try_remove(place);
+        }
+        if let Some(why) = self.flow.given_up.get() {
+            self.record.code = Some(why.row().0);
+        }
     }
 }
 
@@ -142,14 +247,19 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { text, .. } => text.is_none(),
-            Self::Streamed(streamed) => streamed.inner.is_end_stream(),
+            Self::Streamed(streamed) => {
+                streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Streamed(streamed) => streamed.inner.size_hint(),
+            Self::Streamed(streamed) => {
+                let source = streamed.flow.source.borrow();
+                source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())
+            }
         }
     }
 }
