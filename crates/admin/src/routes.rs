@@ -15,7 +15,7 @@ use crate::Readiness;
 
 /// What the control socket can ask of the running gateway.
 pub trait Control: Send + Sync + 'static {
-    /// The state of the gateway, as `portcullis status` shows it.
+    /// The state of the gateway, as `portcullis status` shows it. May wait for a reload that is under way.
     fn status(&self) -> Value;
 
     /// Reads the configuration again and publishes it, whole or not at all: what is said of the new generation, or
@@ -63,8 +63,12 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-async fn status(State(control): State<Arc<dyn Control>>) -> Json<Value> {
-    Json(control.status())
+async fn status(State(control): State<Arc<dyn Control>>) -> Response {
+    // Off the threads that answer probes: a kubelet does not wait for a reload.
+    match tokio::task::spawn_blocking(move || control.status()).await {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "STATUS_FAILED", &error.to_string(), &[]),
+    }
 }
 
 async fn reload(State(control): State<Arc<dyn Control>>) -> Response {

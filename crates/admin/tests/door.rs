@@ -5,7 +5,8 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::client::ClientError;
@@ -154,13 +155,39 @@ async fn the_command_line_reads_the_status_over_the_socket() {
     assert!(matches!(admin::client::status(&path).await, Err(ClientError::NotRunning { .. })));
 }
 
+/// Its status waits, as for a reload, until it is told to go on.
+struct Busy(Mutex<Receiver<()>>);
+
+impl Control for Busy {
+    fn status(&self) -> Value {
+        let told = self.0.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        json!({ "told": told.is_ok() })
+    }
+
+    fn reload(&self) -> Reloading<'_> {
+        Box::pin(async { Ok(Value::Null) })
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_a_status_waits_for_a_reload() {
+    let (go_on, told) = channel();
+    let (control, _stop, _tasks) = start(admin::control_router(Arc::new(Busy(Mutex::new(told))))).await;
+    let (probes, _stop, _more_tasks) = start(admin::probes_router(Readiness::new())).await;
+    let (status, ()) = tokio::join!(ask(control, "GET /status"), async {
+        assert!(is(&ask(probes, "GET /livez").await, 200));
+        go_on.send(()).unwrap();
+    });
+    assert!(is(&status, 200) && status.contains(r#"{"told":true}"#), "{status}");
+}
+
 #[tokio::test]
 async fn a_refused_reload_brings_every_problem() {
     let (_directory, path, _stop, _tasks) = control(&["first", "second"]);
-    match admin::client::reload(&path).await {
-        Err(ClientError::Refused { problems, .. }) => assert_eq!(problems, ["first", "second"]),
-        other => assert!(other.is_err(), "the reload was not refused"),
-    }
+    let Err(ClientError::Refused { problems, .. }) = admin::client::reload(&path).await else {
+        panic!("the reload was not refused");
+    };
+    assert_eq!(problems, ["first", "second"]);
 }
 
 #[tokio::test]
