@@ -28,7 +28,7 @@ pub enum QuotaError {
     /// The text has another form.
     #[error("rate `{0}` is not of the form `50/s`, `50/m` or `50/h`")]
     Form(String),
-    /// A rate of nothing: leave the upstream out instead.
+    /// A rate of nothing.
     #[error("rate `{0}` lets nothing pass: the count must be at least 1")]
     Zero(String),
     /// More than one per microsecond.

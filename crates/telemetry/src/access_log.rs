@@ -111,7 +111,7 @@ impl CoreLog {
         }
     }
 
-    /// Hands over what the buffer holds; for a tick of about 100 ms.
+    /// Hands over what the buffer holds; for a tick of its core.
     pub fn flush(&mut self) {
         let Some(queue) = self.log.queue.as_ref().filter(|_| !self.lines.is_empty()) else { return };
         let records = std::mem::take(&mut self.records);

@@ -82,7 +82,7 @@ impl Metrics {
         self.series.refusals.add(core, code);
     }
 
-    /// Counts a look into the cache of verified tokens, by its result (`hit`, `miss`, `expired`, …).
+    /// Counts a look into the cache of verified tokens, by its result (`hit`, `miss`).
     pub fn token_cache(&self, core: usize, result: &'static str) {
         self.series.token_cache.add(core, result);
     }

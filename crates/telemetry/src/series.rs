@@ -129,12 +129,12 @@ impl UpstreamSeries {
         Self { connects: Words::new(cores), requests: Words::new(cores) }
     }
 
-    /// Counts an attempt to connect, by its result (`ok`, `refused`, `timeout`, `tls`, …).
+    /// Counts an attempt to connect, by its result (`ok`, `refused`, `timeout`).
     pub fn connected(&self, core: usize, result: &'static str) {
         self.connects.add(core, result);
     }
 
-    /// Counts a request, by its result (`ok`, `retried`, `timeout`, …).
+    /// Counts a request, by its result (`ok`, `retried`, `timeout`, `client`, `protocol`).
     pub fn requested(&self, core: usize, result: &'static str) {
         self.requests.add(core, result);
     }
