@@ -1,3 +1,5 @@
+//! What `portcullis dev` makes: it works with the real gateway, and only its owner can read it.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::SystemTime;
 
