@@ -67,7 +67,7 @@ pub enum Command {
     Drain(Duration),
 }
 
-/// Speaks to a running core; ends it when dropped.
+/// Speaks to a running core. The core ends when it is told to drain, not when this is dropped: the cores speak to each other too.
 #[derive(Debug)]
 pub struct CoreHandle {
     /// Commands to the core.
