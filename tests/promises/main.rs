@@ -33,3 +33,4 @@ mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
 mod real_clients;
 mod slow_readers_hold_nothing;
+mod uploads_end_with_their_proof;

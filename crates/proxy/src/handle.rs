@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit, TlsFacts};
 
 use crate::authenticate::{Caller, authenticate};
-use crate::body::{RequestBody, ResponseBody, discard};
+use crate::body::{Lease, RequestBody, ResponseBody, discard};
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::forward::{About, forwarded};
@@ -101,9 +101,9 @@ async fn pipeline(
                 request_id: &record.request_id,
             };
             let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about)?;
-            let answer = Box::new(send(permit, &core, upstream, request).await?);
-            let security_fields = route.security_fields;
-            Ok(Outcome::Answered { answer, whole: upstream.timeouts.whole, security_fields, slot })
+            let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
+            let answer = Box::new(send(lease, &core, upstream, request).await?);
+            Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
         }
     }
 }

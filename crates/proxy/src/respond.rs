@@ -1,13 +1,11 @@
 //! The answer as the client gets it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Response, StatusCode, Version};
 use hyper::body::Body as _;
 
-use crate::body::{Lease, ResponseBody, Streamed};
+use crate::body::{ResponseBody, Streamed};
 use crate::forward::X_REQUEST_ID;
 use crate::normalize::Canonical;
 use crate::normalize::fields::remove_hop_by_hop;
@@ -22,8 +20,6 @@ pub(crate) enum Outcome {
     Answered {
         /// Its answer.
         answer: Box<Answer>,
-        /// From the request to the end of the answer.
-        whole: Option<Duration>,
         /// Add security fields.
         security_fields: bool,
         /// The route's place in flight.
@@ -38,8 +34,8 @@ pub(crate) enum Outcome {
 /// The response of a pipeline that came to an end.
 pub(crate) fn respond(outcome: Outcome, record: Record) -> Response<ResponseBody> {
     match outcome {
-        Outcome::Answered { answer, whole, security_fields, slot } => {
-            streamed(*answer, whole, security_fields, slot, record)
+        Outcome::Answered { answer, security_fields, slot } => {
+            streamed(*answer, security_fields, slot, record)
         }
         Outcome::Own(status, text) => {
             let mut response = Response::new(text);
@@ -96,12 +92,11 @@ fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> 
 
 fn streamed(
     answer: Answer,
-    whole: Option<Duration>,
     security_fields: bool,
     slot: Option<limit::Slot>,
     mut record: Record,
 ) -> Response<ResponseBody> {
-    let Answer { response, permit, connection } = answer;
+    let Answer { response, lease, connection } = answer;
     let (mut head, body) = response.into_parts();
     record.status = head.status.as_u16();
     let length = head.headers.remove(CONTENT_LENGTH);
@@ -117,7 +112,6 @@ fn streamed(
         set_security_fields(&mut head.headers, record.connection.handshake().is_some());
     }
     head.headers.insert(X_REQUEST_ID, record.request_id.clone());
-    let lease = Lease::new(permit, record.now, whole.map(|whole| record.began + whole));
     Response::from_parts(
         head,
         ResponseBody::Streamed(Box::new(Streamed::new(body, connection, lease, record, slot))),

@@ -123,16 +123,23 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease that ends with the permit, or at `whole` if that is earlier.
+    /// The lease of a request that began at `began`, which the clock on the wall calls `now`: it ends with the permit, or
+    /// when the request has taken for `whole` if that is earlier.
     #[must_use]
-    pub fn new(permit: Permit, now: SystemTime, whole: Option<Instant>) -> Self {
-        let of_permit =
-            permit.ends().map(|ends| Instant::now() + ends.duration_since(now).unwrap_or_default());
-        let ends = match (of_permit, whole) {
+    pub fn new(permit: Permit, now: SystemTime, began: Instant, whole: Option<Duration>) -> Self {
+        let of_permit = permit.ends().map(|ends| ends.duration_since(now).unwrap_or_default());
+        let lasts = match (of_permit, whole) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, other) => one.or(other),
         };
+        let ends = lasts.and_then(|lasts| began.checked_add(lasts));
         Self { ends, timer: None, _permit: permit }
+    }
+
+    /// When it ends; never, unless its permit or the upstream says when.
+    #[must_use]
+    pub const fn ends(&self) -> Option<Instant> {
+        self.ends
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {

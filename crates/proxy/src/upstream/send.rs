@@ -6,12 +6,11 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
-use policy::Permit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::connect;
 use super::{PoolKey, Upstream};
-use crate::body::{Progress, RequestBody};
+use crate::body::{Lease, Progress, RequestBody};
 use crate::core::Core;
 use crate::refusal::Refusal;
 
@@ -20,8 +19,8 @@ use crate::refusal::Refusal;
 pub struct Answer {
     /// Head and body.
     pub response: Response<Incoming>,
-    /// The permit under which it streams.
-    pub permit: Permit,
+    /// Until when it may stream.
+    pub lease: Lease,
     /// The connection, to be kept when the body has ended well.
     pub connection: Returning,
 }
@@ -49,15 +48,15 @@ impl Returning {
     }
 }
 
-/// Forwards a request. Only with a permit: forwarding without authorisation does not compile.
+/// Forwards a request. Only with a lease, which only a permit gives: forwarding without authorisation does not compile.
 ///
 /// Retries once, on a fresh connection, when a reused one died before a byte was answered, and only if nothing was
 /// sent or the method is safe (RFC 9110 section 9.2.1) and the request has no body.
 ///
 /// # Errors
-/// No connection, no answer in time, or an answer that is no HTTP.
+/// No connection, no answer in time or before the lease ends, or an answer that is no HTTP.
 pub async fn send(
-    permit: Permit,
+    lease: Lease,
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
@@ -72,7 +71,7 @@ pub async fn send(
         // Boxed: it is rare, and every request would carry the room for a TLS handshake.
         None => (Box::pin(connect(core, upstream, endpoint)).await?, None),
     };
-    let first = attempt(&mut sender, request, upstream, progress.as_deref()).await;
+    let first = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
     let again = match (first, spare) {
         (Err(Failure::Unsent(request)), _) => Again::With(*request),
         (Err(Failure::Died), Some(request)) => Again::With(request),
@@ -83,14 +82,14 @@ pub async fn send(
         Again::With(request) => {
             upstream.series.requested(core.id.index(), "retried");
             sender = Box::pin(connect(core, upstream, endpoint)).await?;
-            attempt(&mut sender, request, upstream, progress.as_deref()).await
+            attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await
         }
     };
     let (result, refusal) = match outcome {
         Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
             upstream.series.requested(core.id.index(), "ok");
             let connection = Returning { sender, upstream: upstream.clone(), pool: endpoint.pool, material };
-            return Ok(Answer { response, permit, connection });
+            return Ok(Answer { response, lease, connection });
         }
         Err(Failure::Late) => ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string())),
         Ok(_) | Err(Failure::Died | Failure::Unsent(_)) => match progress.and_then(|p| p.failure()) {
@@ -117,17 +116,18 @@ enum Failure {
 }
 
 /// Sends once. The clock for the answer stands still while the request's body is still on its way: a slow body has
-/// a bound of its own.
+/// a bound of its own, and none is sent on after the lease.
 async fn attempt(
     sender: &mut SendRequest<RequestBody>,
     request: Request<RequestBody>,
-    upstream: &Upstream,
+    (upstream, lease): (&Upstream, &Lease),
     progress: Option<&Progress>,
 ) -> Result<Response<Incoming>, Failure> {
     let answer = sender.try_send_request(request);
     tokio::pin!(answer);
     loop {
-        match timeout(upstream.timeouts.response, answer.as_mut()).await {
+        let late = Instant::now() + upstream.timeouts.response;
+        match timeout_at(lease.ends().map_or(late, |ends| ends.min(late)), answer.as_mut()).await {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(mut error)) => {
                 return Err(match error.take_message() {
@@ -138,6 +138,7 @@ async fn attempt(
                     }
                 });
             }
+            Err(_) if lease.ends().is_some_and(|ends| ends <= Instant::now()) => return Err(Failure::Late),
             Err(_) if progress.is_some_and(Progress::moved) => {}
             Err(_) => return Err(Failure::Late),
         }

@@ -1,0 +1,50 @@
+//! A body that is still on its way is sent on no longer than the token behind it lives, nor longer than the upstream's
+//! `timeouts.request`.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use testkit::claims;
+
+use crate::scene::{AUDIENCE, ISSUER, Scene};
+
+#[test]
+fn an_upload_does_not_outlive_its_token() {
+    let scene = Scene::new();
+    let mut config = scene.tokens();
+    config["identity"]["jwt"]["staff"]["skew"] = json!("1s");
+    let mut short = claims(ISSUER, AUDIENCE, "alice");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    short["exp"] = json!(now + 2);
+    ends_in_time(&scene, &config, &scene.key.token(&short));
+}
+
+#[test]
+fn an_upload_ends_with_the_time_for_the_whole_request() {
+    let scene = Scene::new();
+    let mut config = scene.tokens();
+    config["upstreams"]["app"]["timeouts"] = json!({ "request": "2s" });
+    ends_in_time(&scene, &config, &scene.token("alice"));
+}
+
+/// Drips a body fast enough for `body_rate`, and sees how long that is taken.
+fn ends_in_time(scene: &Scene, config: &Value, token: &str) {
+    let gateway = scene.site.start(config);
+    let mut stream = TcpStream::connect(gateway.address("edge")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 1000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let (began, mut answer) = (Instant::now(), [0; 12]);
+    while stream.write_all(&[b'x'; 1000]).is_ok() {
+        if let Ok(12) = stream.read(&mut answer) {
+            assert_eq!(&answer, b"HTTP/1.1 504");
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "still taken after {:?}", began.elapsed());
+    }
+    panic!("cut off without an answer");
+}
