@@ -106,7 +106,7 @@ pub enum Refusal {
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
     /// No connection to any endpoint.
-    #[error("upstream `{0}` can't be reached")]
+    #[error("upstream `{0}` cannot be reached")]
     UpstreamConnect(String),
     /// The upstream's answer is no HTTP, was cut short, or switches protocols unasked.
     #[error("upstream `{0}` gave a bad answer")]
@@ -208,13 +208,16 @@ impl Refusal {
         response
     }
 
-    /// The challenge of a 401 (RFC 6750 section 3): without a token no error code, with a bad one `invalid_token`.
+    /// The challenge of a 401 (RFC 6750 section 3): without a token no error code, with a bad one `invalid_token`; and
+    /// of a 403 by a policy's word. Where a policy failed, other credentials would not help.
     fn challenge(&self) -> Option<&'static str> {
         match self {
             Self::TokenMissing => Some("Bearer"),
             Self::Token(_) | Self::TokenBinding => Some("Bearer error=\"invalid_token\""),
             Self::CertificateRequired { .. } | Self::CertificateWithdrawn => Some("Mutual"),
-            Self::Denied(_) => Some("Bearer error=\"insufficient_scope\""),
+            Self::Denied(DenialReason::NoPermit | DenialReason::Forbidden) => {
+                Some("Bearer error=\"insufficient_scope\"")
+            }
             _ => None,
         }
     }
@@ -241,5 +244,34 @@ impl Refusal {
     #[must_use]
     pub fn ends_connection(&self) -> bool {
         matches!(self, Self::CertificateWithdrawn | Self::Draining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::TraceIds;
+
+    use super::*;
+
+    #[test]
+    fn every_401_says_how_to_authenticate_and_no_fault_of_ours_does() {
+        let challenges = |refusal: Refusal| {
+            let response = refusal.response(&TraceIds::new().trace());
+            (response.status(), response.headers().contains_key(WWW_AUTHENTICATE))
+        };
+        for refusal in [
+            Refusal::CertificateRequired { trusts: "mesh".to_owned() },
+            Refusal::CertificateWithdrawn,
+            Refusal::Token(TokenError::Expired),
+            Refusal::TokenBinding,
+            Refusal::TokenMissing,
+        ] {
+            assert_eq!(challenges(refusal), (StatusCode::UNAUTHORIZED, true));
+        }
+        for reason in [DenialReason::PolicyError, DenialReason::Stale] {
+            assert_eq!(challenges(Refusal::Denied(reason)), (StatusCode::FORBIDDEN, false));
+        }
+        let unavailable = Refusal::KeysUnavailable { issuer: "staff".to_owned() };
+        assert_eq!(challenges(unavailable), (StatusCode::SERVICE_UNAVAILABLE, false));
     }
 }
