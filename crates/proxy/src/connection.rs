@@ -208,13 +208,18 @@ impl Connection {
 
     /// Ends what must end.
     pub(crate) fn judge(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
-        let Some(listener) = snapshot.listeners.get(&self.listener) else { return self.finish() };
+        let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
+        let lingers = matches!(self.life.ending.get(), Ending::Gracefully(since) if is_late(since, LINGER));
         let is_quiet = self.life.in_flight.get() == 0;
+        let Some(listener) = snapshot.listeners.get(&self.listener) else {
+            return if is_quiet && lingers { self.cut() } else { self.finish() };
+        };
         if self.rejudge(listener, wall).is_err() {
-            return if is_quiet { self.cut() } else { self.finish() };
+            // A certificate that counts no longer ends its streams too.
+            let proves_nothing = lingers && self.certificate.is_some();
+            return if is_quiet || proves_nothing { self.cut() } else { self.finish() };
         }
         let Bounds { header_timeout, idle, .. } = listener.bounds;
-        let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
         if self.life.stalled_since.get().is_some_and(|since| is_late(since, idle)) {
             return self.cut();
         }
@@ -226,13 +231,13 @@ impl Connection {
         }
         match self.life.ending.get() {
             Ending::Not if is_late(self.life.quiet_since.get(), idle) => self.finish(),
-            Ending::Gracefully(since) if is_late(since, LINGER) => self.cut(),
+            Ending::Gracefully(_) if lingers => self.cut(),
             Ending::Not | Ending::Gracefully(_) | Ending::Now => {}
         }
     }
 }
 
-/// How long a peer without requests may keep a connection that it was asked to end.
+/// How long a peer without requests, or whose certificate was withdrawn, may keep a connection that it was asked to end.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a connection that another core accepted.
@@ -240,7 +245,7 @@ pub(crate) fn adopt(core: &Rc<Core>, arrival: Arrival) {
     let Arrival { stream, peer, open } = arrival;
     match TcpStream::from_std(stream) {
         Ok(stream) => start(core, stream, peer, open),
-        Err(cause) => tracing::warn!(%cause, "can't serve a connection"),
+        Err(cause) => tracing::warn!(%cause, "cannot serve a connection"),
     }
 }
 

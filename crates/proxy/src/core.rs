@@ -67,7 +67,8 @@ pub enum Command {
     Drain(Duration),
 }
 
-/// Speaks to a running core. The core ends when it is told to drain, not when this is dropped: the cores speak to each other too.
+/// Speaks to a running core. The core ends when it is told to drain, not when this is dropped: the cores speak to
+/// each other, too.
 #[derive(Debug)]
 pub struct CoreHandle {
     /// Commands to the core.
@@ -183,7 +184,7 @@ pub fn start(spec: &CoreSpec) -> std::io::Result<Vec<CoreHandle>> {
             let (spec, gate) = (spec.clone(), gate.clone());
             let thread = std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
                 if let Err(cause) = run(CoreId(index), spec, gate, inbox) {
-                    tracing::error!(core = index, %cause, "a core can't run");
+                    tracing::error!(core = index, %cause, "a core cannot run");
                 }
             })?;
             Ok(CoreHandle { commands, thread: Some(thread) })

@@ -137,7 +137,7 @@ impl Listening {
         let Socket { name, socket } = socket;
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
-            Err(cause) => return tracing::error!(listener = %name, %cause, "can't accept"),
+            Err(cause) => return tracing::error!(listener = %name, %cause, "cannot accept"),
         };
         let stop = CancellationToken::new();
         if let Some(former) = self.0.insert(name.clone(), stop.clone()) {
@@ -178,7 +178,7 @@ async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
             Ok(accepted) => accepted,
             Err(cause) => {
                 // Out of file descriptors: waiting helps, spinning does not.
-                tracing::warn!(listener = %name, %cause, "can't accept");
+                tracing::warn!(listener = %name, %cause, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -55,7 +55,7 @@ pub enum Extent {
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// A certificate cannot be made, or the authority's files are none.
-    #[error("`{path}` can't be made: {reason}; remove the directory to start anew", path = .path.display())]
+    #[error("`{path}` cannot be made: {reason}; remove the directory to start anew", path = .path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -99,7 +99,7 @@ pub enum DevError {
     System(#[from] io::Error),
     /// An address is in use.
     #[error(
-        "{what} can't listen on {address}: {reason}; is another one running? `--port` with another `--directory` sets up a second"
+        "{what} cannot listen on {address}: {reason}; is another one running? `--port` with another `--directory` sets up a second"
     )]
     Taken {
         /// Who wants it.
@@ -110,7 +110,7 @@ pub enum DevError {
         reason: io::Error,
     },
     /// A token or key set cannot be made, or the issuer's key is none.
-    #[error("`{path}` can't be made: {reason}; remove the directory to start anew", path = .path.display())]
+    #[error("`{path}` cannot be made: {reason}; remove the directory to start anew", path = .path.display())]
     Token {
         /// The file.
         path: PathBuf,

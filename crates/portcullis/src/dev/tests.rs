@@ -82,5 +82,5 @@ fn a_taken_port_is_named_with_what_wanted_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let refused = Services::start(&[("orders", address)]).unwrap_err().to_string();
-    assert!(refused.starts_with(&format!("the service `orders` can't listen on {address}: ")), "{refused}");
+    assert!(refused.starts_with(&format!("the service `orders` cannot listen on {address}: ")), "{refused}");
 }

@@ -19,7 +19,7 @@ use crate::config::model::ServerTrust;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     /// The server can't be reached.
-    #[error("can't connect: {0}")]
+    #[error("cannot connect: {0}")]
     Connect(String),
     /// The discovery document is not what it should be.
     #[error("the discovery document {0}")]

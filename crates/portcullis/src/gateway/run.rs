@@ -39,10 +39,10 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The access log can't be opened.
-    #[error("the access log can't be opened: {0}")]
+    #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
     /// An admin address can't be bound.
-    #[error("`admin.{0}` can't be bound: {1}")]
+    #[error("`admin.{0}` cannot be bound: {1}")]
     Admin(&'static str, std::io::Error),
     /// The configuration has problems.
     #[error("the configuration has problems")]

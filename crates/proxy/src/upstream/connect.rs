@@ -43,7 +43,7 @@ pub(super) async fn connect(
         Err(_) => ("timeout", "timed out".to_owned()),
     };
     upstream.series.connected(core.id.index(), result);
-    tracing::warn!(upstream = %upstream.name, endpoint = %endpoint.host, port = endpoint.port, cause, "can't connect");
+    tracing::warn!(upstream = %upstream.name, endpoint = %endpoint.host, port = endpoint.port, cause, "cannot connect");
     Err(Refusal::UpstreamConnect(upstream.name.to_string()))
 }
 
