@@ -46,7 +46,7 @@ pub fn fingerprint(text: &str, sources: &[PolicySource]) -> [u8; 32] {
     sha256(&all)
 }
 
-/// The claims that policies may read: those that any issuer maps.
+/// The claims that policies may read: those that any issuer maps. Each has one type: the check refuses a second one.
 #[must_use]
 pub fn claims(config: &Config) -> ClaimSchema {
     let mapped = config.jwt.values().flat_map(|issuer| &issuer.claims);
