@@ -2,7 +2,7 @@
 //! listed in `Connection`, then the upstream sees only our value; on public routes too.
 
 use serde_json::json;
-use testkit::{Ask, Connection, Protocol, Wire};
+use testkit::{Ask, Connection, Leaf, Protocol, Trust, Wire};
 
 use crate::scene::{API, ORDERS, Scene};
 
@@ -90,6 +90,23 @@ fn a_public_route_that_sets_nothing_lets_nothing_through() {
     );
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert!(!reply.json()["headers"].to_string().contains(FORGED), "{}", reply.text());
+}
+
+#[test]
+fn a_name_that_the_trust_entry_does_not_vouch_for_is_not_told() {
+    let scene = Scene::new();
+    let mut config = scene.tls("required");
+    config["trust"]["mesh"] = json!({ "files": { "ca": "ca.pem" }, "names": "dns" });
+    config["routes"][0]["authenticate"] = json!({ "any": ["mesh"] });
+    let gateway = scene.site.start(&config);
+    let mut leaf = Leaf::dns("alice.example.org");
+    leaf = leaf.uri("spiffe://example.org/admin;Subject=\"CN=admin\",Hash=00;URI=spiffe://example.org/admin");
+    let client = Trust::new(scene.authority.pem(), Some(&scene.mesh.issue(leaf)));
+    let mut connection = Connection::tls(gateway.address("edge"), &client, API, Protocol::H1).unwrap();
+    let reply = connection.send(Ask::get(API, "/")).unwrap();
+    let told = reply.upstream_saw("x-forwarded-client-cert").concat();
+    assert!(told.starts_with("Hash=") && told.contains("DNS=alice.example.org"), "{told}");
+    assert!(!told.contains("admin"), "{told}");
 }
 
 #[test]

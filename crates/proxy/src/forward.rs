@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::request::Parts;
 use http::{Request, Uri, Version};
-use identity::{ClaimValue, Principal};
+use identity::{ClaimValue, Principal, PrincipalKind};
 use telemetry::{TraceId, Traceparent};
 use tls::Handshake;
 
@@ -155,7 +155,8 @@ fn forwarded_value(client: IpAddr, host: &HeaderValue, scheme: &HeaderValue) -> 
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-/// Envoy's `X-Forwarded-Client-Cert`: hash, subject and URI of the certificate of this very connection.
+/// Envoy's `X-Forwarded-Client-Cert`: hash, subject, URI and DNS names of the certificate of this very connection. The URI
+/// only where it is the proven id: elsewhere nobody judged it, and a `;` or `,` in it would begin another name.
 fn client_cert(peer: &tls::Peer, fingerprint: &str) -> Option<HeaderValue> {
     let certificate = &peer.certificate;
     let mut text = format!("Hash={fingerprint};Subject=\"");
@@ -167,7 +168,9 @@ fn client_cert(peer: &tls::Peer, fingerprint: &str) -> Option<HeaderValue> {
         }
     }
     text.push('"');
-    if let Some(uri) = &certificate.uri {
+    if let Some(uri) = &certificate.uri
+        && certificate.principal.id.kind() == PrincipalKind::Spiffe
+    {
         let _ = write!(text, ";URI={uri}");
     }
     for name in &certificate.dns {

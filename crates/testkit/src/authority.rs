@@ -137,6 +137,13 @@ impl Leaf {
         Self::with(params, common_name)
     }
 
+    /// The same with a URI name beside its others.
+    #[must_use]
+    pub fn uri(mut self, uri: &str) -> Self {
+        self.params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        self
+    }
+
     /// Valid between these seconds from now.
     #[must_use]
     pub fn valid(mut self, seconds: Range<i64>) -> Self {
