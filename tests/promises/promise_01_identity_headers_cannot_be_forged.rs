@@ -110,6 +110,19 @@ fn a_name_that_the_trust_entry_does_not_vouch_for_is_not_told() {
 }
 
 #[test]
+fn white_space_around_a_subject_makes_nobody_else_of_it() {
+    let scene = Scene::new();
+    let mut config = scene.tokens();
+    config["routes"][0]["headers"] = json!({ "set": { "x-client-id": "{subject}" } });
+    let gateway = scene.site.start(&config);
+    for (subject, told) in [("alice", "alice"), ("alice ", ""), ("\talice", "")] {
+        let reply = gateway.ask(Ask::get(API, "/").bearer(&scene.token(subject)));
+        // Whether it is refused or told to be nobody: never another one.
+        assert!(reply.status == 401 || reply.upstream_saw("x-client-id") == [told], "{subject:?}");
+    }
+}
+
+#[test]
 fn over_http2_and_mtls_the_upstream_sees_the_certificate_and_not_the_claim() {
     let scene = Scene::new();
     let mut config = scene.tls("optional");

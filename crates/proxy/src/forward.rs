@@ -202,7 +202,11 @@ fn filled(template: &Template, principal: &Principal, client: IpAddr) -> HeaderV
             Part::Text(literal) => write!(text, "{literal}"),
         };
     }
-    // What no field can carry is left out whole: half of an identity would be another one.
+    // What no field can carry is left out whole: half of an identity would be another one. White space at either end is
+    // none of a field's value (RFC 9110 section 5.5): whoever reads `alice ` takes it for `alice`.
+    if text.trim_ascii().len() != text.len() {
+        return HeaderValue::from_static("");
+    }
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
