@@ -1,10 +1,14 @@
 //! The answer as the client gets it.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode, Version};
 use hyper::body::Body as _;
+use identity::PrincipalKind;
 
+use crate::authenticate::Caller;
 use crate::body::{ResponseBody, Streamed};
 use crate::forward::X_REQUEST_ID;
 use crate::normalize::Canonical;
@@ -60,6 +64,11 @@ pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<Response
     tracing::debug!(code, ?fault, cause = %refusal, trace_id = %record.trace.trace, "refused");
     record.code = Some(code);
     let mut response = refusal.response(&record.trace.trace).map(Bytes::from);
+    // Another scope helps only who came with a token.
+    let is_token = |caller: &Caller| caller.principal.id.kind() == PrincipalKind::Jwt;
+    if matches!(refusal, Refusal::Denied(_)) && !record.caller.as_ref().is_some_and(is_token) {
+        response.headers_mut().remove(WWW_AUTHENTICATE);
+    }
     if refusal.closes() && record.connection.is_http2() {
         response.headers_mut().remove(CONNECTION);
         if refusal.ends_connection() {

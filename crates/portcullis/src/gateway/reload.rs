@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use admin::Readiness;
@@ -23,7 +23,7 @@ use super::sockets::{self, Inherited, Sockets};
 use super::wall_clock;
 use super::watch::fingerprint;
 use crate::config::model::{Config, Jwks, Name};
-use crate::config::{self, Checked, Problems};
+use crate::config::{Checked, Problems};
 
 /// Holds what changes from generation to generation; there is one.
 pub(super) struct Reloader {
@@ -49,6 +49,8 @@ pub(super) struct Reloader {
     /// All of the control side's tasks; they run until `stop`.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// Held while a configuration is loaded: one at a time, so that the newest is published last.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 /// The cores, and what they serve.
@@ -104,12 +106,12 @@ pub(super) struct Last {
 }
 
 impl Reloader {
-    /// Loads the file and publishes what it says, or nothing. What says the same as before is no new generation.
+    /// Publishes what the file says, or nothing. What says the same as before is no new generation.
     ///
     /// # Errors
     /// Every problem, in words; the generation that serves goes on.
-    pub(super) fn reload(&mut self) -> Result<u64, Vec<String>> {
-        let result = match config::load(&self.file, wall_clock()) {
+    pub(super) fn take(&mut self, loaded: Result<Checked, Problems>) -> Result<u64, Vec<String>> {
+        let result = match loaded {
             Ok(checked) if checked.fingerprint == self.fingerprint => Ok(self.generation),
             Ok(checked) => self.publish(checked).map_err(|problem| vec![problem]),
             Err(problems) => Err(lines(&problems)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::{Readiness, SocketError};
@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::control::reload;
+use super::control::{lock, reload};
 use super::doors::Doors;
 use super::generation::Living;
 use super::material;
@@ -104,6 +104,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         generation: 0,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        turn: Arc::default(),
         last: Last { at: wall_clock(), problems: Vec::new() },
         started: wall_clock(),
     };
@@ -206,8 +207,11 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
         unsettled = lock(reloader).look(wall_clock());
         if lock(reloader).has_changed() || asked {
             notify_reloading();
-            // What is refused is logged, shown by `status` and counted where it is refused.
-            reload(reloader.clone()).await.ok();
+            tokio::select! {
+                () = ended(&mut signals.terminate, &mut signals.interrupt) => return,
+                // What is refused is logged, shown by `status` and counted where it is refused.
+                _ = reload(reloader.clone()) => {}
+            }
             watch.watch(lock(reloader).files());
             notify_systemd(&[NotifyState::Ready]);
         }
@@ -229,10 +233,6 @@ async fn drain(reloader: &Arc<Mutex<Reloader>>) {
     if timeout(deadline + Duration::from_secs(5), joining).await.is_err() {
         tracing::error!("a core did not end");
     }
-}
-
-fn lock(reloader: &Mutex<Reloader>) -> MutexGuard<'_, Reloader> {
-    reloader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says where everything is, whole or not at all: a reader never sees half a file.

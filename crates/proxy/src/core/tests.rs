@@ -150,6 +150,7 @@ fn without_a_policy_nobody_gets_in() {
     let answer = ask(&mut rig.connect());
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(answer.contains(r#""code":"POLICY_NO_PERMIT""#), "{answer}");
+    assert!(!answer.contains("www-authenticate"), "nobody came with a token that another scope would help");
     rig.stop();
 }
 
