@@ -101,8 +101,8 @@ impl Engine {
         u32::try_from(position).ok().map(RouteIndex)
     }
 
-    /// What is worth a word in the log though nothing is wrong: Cedar's warnings about look-alike names, and
-    /// policies that no scope narrows down when they are many.
+    /// What is worth a word in the log though nothing is wrong: Cedar's warnings about look-alike names, policies that
+    /// no scope narrows down when they are many, and policies that name a route which there is not.
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.generation.warnings
@@ -191,6 +191,7 @@ impl Generation {
         let rules: Vec<Rule> = read.into_iter().map(|(_, rule)| rule).collect();
         let index = Index::new(&rules).ok_or_else(|| broken("policies could not be indexed".to_owned()))?;
         warnings.extend(validate::unscoped(&rules, index.unscoped()));
+        warnings.extend(validate::unknown_routes(&rules, &routes));
         let routes: Option<Vec<Route>> = routes.into_iter().map(Route::new).collect();
         let routes = routes.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
         let actions = schema.action_entities().map_err(|error| broken(error.to_string()))?;

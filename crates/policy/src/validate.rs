@@ -1,15 +1,20 @@
 //! Strict validation of all policies against the schema.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::thread;
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
 
+use crate::facts::RouteFacts;
 use crate::source::{self, PolicySource, Problem, Rule};
 
 /// More policies than this without a resource and a principal in their scope are worth a warning.
 const MANY: usize = 100;
+
+/// So many routes are named in a warning.
+const SHOWN: usize = 10;
 
 /// The problems and the warnings that Cedar finds. A policy that can never apply is a problem: a forbid that protects
 /// nothing looks like one that does.
@@ -58,6 +63,41 @@ pub(crate) fn unscoped(rules: &[Rule], count: usize) -> Option<Problem> {
     })
 }
 
+/// Warnings for policies that name a route which is not among `routes`; none if no routes are known.
+pub(crate) fn unknown_routes(rules: &[Rule], routes: &[RouteFacts]) -> Vec<Problem> {
+    let names: BTreeSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let warn = |rule: &Rule| {
+        let named = rule.policy.entity_literals().into_iter();
+        let named: BTreeSet<String> = named
+            .filter(|uid| uid.type_name().basename() == "Route")
+            .map(|uid| uid.id().unescaped().to_owned())
+            .collect();
+        let unknown = named.into_iter().filter(|name| !names.contains(name.as_str()));
+        let warning = |name| {
+            let known: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+            let more = if names.len() > SHOWN { ", …" } else { "" };
+            rule.place.problem(
+                format!("for policy `{}`, there is no route `{name}`", rule.id.as_str()),
+                Some(format!("the routes are {}{more}", known.join(", "))),
+            )
+        };
+        unknown.map(warning).collect::<Vec<_>>()
+    };
+    rules.iter().flat_map(warn).collect()
+}
+
+/// Takes out of a message for which action Cedar noticed: it says the same of each that the policy applies to.
+fn forget_action(message: &mut String) {
+    const BEFORE: &str = " in context for Action::\"";
+    let Some(start) = message.find(BEFORE) else { return };
+    let name = start + BEFORE.len();
+    let Some(length) = message.get(name..).and_then(|rest| rest.find('"')) else { return };
+    message.replace_range(start..=name + length, " in context");
+}
+
 fn validate_share(
     sources: &[PolicySource],
     rules: &[(usize, Rule)],
@@ -76,6 +116,7 @@ fn validate_share(
         let result = validator.validate(&set, ValidationMode::Strict);
         let mut errors: Vec<Problem> = result.validation_errors().map(|error| report(error)).collect();
         // One mistake shows up once for each kind of request that the policy can apply to.
+        errors.iter_mut().for_each(|error| forget_action(&mut error.message));
         errors.sort();
         errors.dedup();
         let has_errors = !errors.is_empty();

@@ -94,7 +94,7 @@ pub enum Refusal {
     #[error("more than one `Authorization` field")]
     SeveralCredentials,
     /// The token was refused.
-    #[error("token: {0}")]
+    #[error(transparent)]
     Token(#[from] TokenError),
     /// A token bound to another certificate (RFC 8705 section 3).
     #[error("the token is bound to another certificate")]

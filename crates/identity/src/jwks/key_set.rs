@@ -143,7 +143,7 @@ pub enum KeySetError {
     #[error("key set has more than 256 keys")]
     TooManyKeys,
     /// Not JSON, or a member name stands twice.
-    #[error("key set is not JSON in which every name stands once")]
+    #[error("key set is not a JSON object such as `{{\"keys\": […]}}`, or a name stands twice in it")]
     Json,
     /// No `keys` array of objects.
     #[error("key set has no `keys` array of objects")]

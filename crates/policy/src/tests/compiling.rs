@@ -72,6 +72,26 @@ fn many_policies_without_a_scope_are_warned_of() {
     assert!(engine.warnings()[0].message.starts_with("101 policies name neither"));
 }
 
+#[test]
+fn a_policy_for_a_route_that_there_is_not_is_warned_of() {
+    let text = r#"@id("typo") forbid(principal, action, resource) when { resource == Route::"r4" };
+        permit(principal, action, resource == Route::"r1");"#;
+    let (engine, _compiler) = Engine::compile(&[source(text)], &claims(), routes()).unwrap();
+    let [warning] = engine.warnings() else { panic!("{:?}", engine.warnings()) };
+    assert_eq!(warning.message, "for policy `typo`, there is no route `r4`");
+    assert_eq!(warning.help.as_deref(), Some("the routes are `r1`, `r2`, `r3`"));
+    let (engine, _compiler) = Engine::compile(&[source(text)], &claims(), Vec::new()).unwrap();
+    assert!(engine.warnings().is_empty(), "without a configuration routes are not known");
+}
+
+#[test]
+fn a_mistake_is_told_once_for_all_actions() {
+    let text = r#"forbid(principal, action, resource) when { context.qery.contains("debug") };"#;
+    let found = Engine::compile(&[source(text)], &claims(), routes()).unwrap_err();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.ends_with("attribute `qery` in context not found"), "{found:?}");
+}
+
 fn is_filled(generation: &Generation, subject: &Subject) -> bool {
     let slot = generation.slot(RouteIndex(0), subject, &facts()).unwrap();
     matches!(generation.partial(slot), Some(Partial::Constant(_)))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::CliError;
-use super::source::configuration;
+use super::source::{configuration, control_socket};
 
 /// Where the running gateway is asked.
 #[derive(Args, Debug)]
@@ -28,8 +28,11 @@ impl Door {
                 return Err(CliError::Usage("either `--socket` or `--config` is needed".to_owned()));
             }
         };
-        configuration(config)?.admin.socket.ok_or_else(|| {
-            CliError::Usage(format!("`{}` has no `admin.socket`: there is nobody to ask", config.display()))
-        })
+        if let Some(socket) = control_socket(config)? {
+            return Ok(socket);
+        }
+        // A mistake in the file may be why nothing is found in it: that is worth more than to hear that there is none.
+        configuration(config)?;
+        Err(CliError::Usage(format!("`{}` has no `admin.socket`: there is nobody to ask", config.display())))
     }
 }

@@ -20,10 +20,22 @@ pub(super) fn checked(path: &Path) -> Result<Checked, CliError> {
 
 /// Reads a configuration alone: what it names may be missing, or be nobody's business but the gateway's.
 pub(super) fn configuration(path: &Path) -> Result<Config, CliError> {
-    let text = String::from_utf8(bytes(path)?).map_err(|_| CliError::read(path, &"it is not UTF-8"))?;
-    let (config, problems) =
-        config::read(&path.display().to_string(), text, path.parent().unwrap_or(Path::new("")));
+    let (config, problems) = config::read(&path.display().to_string(), text(path)?, directory(path));
     config.ok_or(CliError::Config(problems))
+}
+
+/// The control socket that a configuration names, whatever else is wrong with it: a running gateway is asked above all
+/// when it refused the file.
+pub(super) fn control_socket(path: &Path) -> Result<Option<PathBuf>, CliError> {
+    Ok(config::control_socket(&text(path)?, directory(path)))
+}
+
+fn text(path: &Path) -> Result<String, CliError> {
+    String::from_utf8(bytes(path)?).map_err(|_| CliError::read(path, &"it is not UTF-8"))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 /// The bytes of a file, or of standard input if it is called `-`.

@@ -48,7 +48,7 @@ fn text(status: &Value) -> String {
     rows.add("last reload", last_reload(configuration));
     rows.list("problems", strings(&configuration["problems"]));
     rows.list("pending", strings(&status["pending"]));
-    rows.list("degraded", strings(&status["degraded"]).map(|reason| paint(out::WARNING, reason)));
+    rows.list("degraded", degraded(status).map(|reason| paint(out::WARNING, reason)));
     let routes = count(number(&status["routes"]), "route", "routes");
     let policies = &status["policies"];
     let enforced = count(number(&policies["enforced"]), "policy", "policies");
@@ -68,14 +68,18 @@ fn gateway(status: &Value) -> String {
     let is = |name: &str| status[name] == Value::Bool(true);
     let state = match (is("ready"), is("draining")) {
         (_, true) => paint(out::WARNING, "draining"),
-        (true, false) if strings(&status["degraded"]).next().is_some() => {
-            paint(out::WARNING, "ready, degraded")
-        }
+        (true, false) if degraded(status).next().is_some() => paint(out::WARNING, "ready, degraded"),
         (true, false) => paint(out::GOOD, "ready"),
         (false, false) => paint(out::ERROR, "not ready"),
     };
     let up = time::span(status["uptime_seconds"].as_u64().unwrap_or_default());
     format!("{state}, version {}, process {}, up {up}", word(&status["version"]), word(&status["pid"]))
+}
+
+/// What still serves though it could not be renewed, each with the reason.
+fn degraded(status: &Value) -> impl Iterator<Item = String> {
+    let entries = status["degraded"].as_object().into_iter().flatten();
+    entries.map(|(name, reason)| format!("{}: {}", printable(name), word(reason)))
 }
 
 fn last_reload(configuration: &Value) -> String {
@@ -207,7 +211,7 @@ mod tests {
     fn a_refused_reload_and_a_certificate_that_ended_are_seen() {
         let status = json!({
             "version": "0.1.0", "pid": 7, "uptime_seconds": 7_300, "ready": true, "draining": false, "pending": [],
-            "degraded": ["configuration: refused"],
+            "degraded": { "certificate `edge`": "cannot be read" },
             "configuration": { "file": "p.yaml", "generation": 3, "last_reload": "2026-11-22T00:00:00Z",
                 "last_reload_ok": false, "problems": ["p.yaml:1:1: error: broken"] },
             "listeners": { "edge": { "address": "127.0.0.1:8443", "connections": 2 } },
@@ -219,6 +223,7 @@ mod tests {
         let shown = anstream::adapter::strip_str(&text(&status)).to_string();
         for part in [
             "ready, degraded, version 0.1.0, process 7, up 2 h",
+            "certificate `edge`: cannot be read",
             "p.yaml, generation 3",
             "refused: the former configuration serves",
             "p.yaml:1:1: error: broken",

@@ -102,9 +102,15 @@ fn the_socket_is_found_by_the_configuration_even_if_what_it_names_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     dev::make_in(directory.path(), gateway::wall_clock());
     std::fs::remove_file(directory.path().join("localhost.key")).unwrap();
-    let config = directory.path().join("portcullis.yaml").display().to_string();
-    let report = run(&["status", "-c", &config]);
-    assert!(report.exit == Exit::Unreachable && report.complaint.contains("control.sock"), "{report:?}");
+    let config = directory.path().join("portcullis.yaml");
+    let asks = || {
+        let report = run(&["status", "-c", config.to_str().unwrap()]);
+        assert!(report.exit == Exit::Unreachable && report.complaint.contains("control.sock"), "{report:?}");
+    };
+    asks();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("upstream: orders", "upstream: nowhere")).unwrap();
+    asks();
 }
 
 #[test]

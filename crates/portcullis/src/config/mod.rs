@@ -18,7 +18,7 @@ mod tree;
 mod values;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,7 +30,7 @@ use self::finding::Finding;
 use self::material::Material;
 use self::model::Config;
 use self::policies::Compiled;
-use self::tree::Node;
+use self::tree::{Node, Value};
 
 /// A configuration that can be published: it and every file that it names are as they should be.
 #[derive(Debug)]
@@ -89,6 +89,16 @@ pub fn read(name: &str, text: String, directory: &Path) -> (Option<Config>, Prob
     place.add(findings);
     let problems = Problems::new(place.problems);
     (config.filter(|_| problems.errors() == 0), problems)
+}
+
+/// The control socket that a text names, if it is YAML; nothing else in it need be right.
+#[must_use]
+pub fn control_socket(text: &str, directory: &Path) -> Option<PathBuf> {
+    let tree = tree::parse(text, &mut Vec::new()).ok()?;
+    match &tree.member("admin")?.member("socket")?.value {
+        Value::Scalar(path) => Some(directory.join(path)),
+        _ => None,
+    }
 }
 
 /// Turns findings into problems: with the file, and the field in it.

@@ -38,6 +38,12 @@ pub(super) struct Key {
 }
 
 impl Node {
+    /// The value of a key of a mapping.
+    pub(super) fn member(&self, name: &str) -> Option<&Self> {
+        let Value::Mapping(entries) = &self.value else { return None };
+        entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
     /// The field at a byte, such as `listeners.edge.bind` or `routes[2].path`.
     pub(super) fn field_at(&self, byte: usize) -> String {
         let mut path = String::new();

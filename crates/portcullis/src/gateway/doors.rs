@@ -27,7 +27,8 @@ impl Doors {
     pub(super) async fn bind(admin: &Admin) -> Result<Self, RunError> {
         let bind = async |name: &'static str, address: Option<SocketAddr>| match address {
             Some(address) => {
-                TcpListener::bind(address).await.map(Some).map_err(|error| RunError::Admin(name, error))
+                let bound = TcpListener::bind(address).await;
+                bound.map(Some).map_err(|error| RunError::Admin(name, address, error))
             }
             None => Ok(None),
         };

@@ -1,6 +1,7 @@
 //! From start to exit.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,8 +43,8 @@ pub enum RunError {
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
     /// An admin address can't be bound.
-    #[error("`admin.{0}` cannot be bound: {1}")]
-    Admin(&'static str, std::io::Error),
+    #[error("`admin.{0}` cannot be bound to {1}: {2}")]
+    Admin(&'static str, SocketAddr, std::io::Error),
     /// The configuration has problems.
     #[error("the configuration has problems")]
     Config(Problems),
