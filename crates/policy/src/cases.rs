@@ -313,7 +313,8 @@ fn principal_id(text: &str) -> Result<PrincipalId, String> {
     if text.is_empty() || text == "anonymous" {
         return Ok(PrincipalId::anonymous());
     }
-    let (kind, rest) = text.split_once(':').ok_or_else(|| format!("`{text}` is no principal id"))?;
+    let no_id = || format!("`{text}` is no principal id (expected such as `jwt:https://a.test#alice`)");
+    let (kind, rest) = text.split_once(':').ok_or_else(no_id)?;
     let kind = match kind {
         "spiffe" => {
             let name = rest.strip_prefix("//").ok_or_else(|| format!("`{text}` is no SPIFFE id"))?;

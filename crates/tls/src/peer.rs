@@ -106,6 +106,7 @@ impl From<webpki::Error> for PeerError {
             E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
                 Self::Rules("the extended key usage does not allow this use")
             }
+            E::UnsupportedCertVersion => Self::Rules("it is not of X.509 version 3"),
             E::UnsupportedCriticalExtension => Self::Rules("an unknown critical extension"),
             E::MaximumPathDepthExceeded
             | E::MaximumPathBuildCallsExceeded
