@@ -271,7 +271,9 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
                     return speak(&core, accepted.stream, connection, &listener.bounds).await;
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(listener = %listener.name, %peer, %error, "handshake refused");
+                    if core.may_tell() {
+                        tracing::info!(listener = %listener.name, %peer, error = ?error.to_string(), "handshake refused");
+                    }
                     error.code()
                 }
                 Err(_) => "timeout",

@@ -98,6 +98,7 @@ pub struct Core {
     published: Arc<ArcSwap<Snapshot>>,
     held: RefCell<Held>,
     tick: Cell<Instant>,
+    told: Cell<Option<Instant>>,
 }
 
 /// A core's own handle to a snapshot: cloned for each request without touching what other cores count on.
@@ -150,6 +151,17 @@ impl Core {
     #[must_use]
     pub fn tick(&self) -> Instant {
         self.tick.get()
+    }
+
+    /// True about once a second: for what a newcomer must find in the log and an attacker must not flood it with.
+    pub(crate) fn may_tell(&self) -> bool {
+        let now = self.tick();
+        let may =
+            self.told.get().is_none_or(|told| now.saturating_duration_since(told) >= Duration::from_secs(1));
+        if may {
+            self.told.set(Some(now));
+        }
+        may
     }
 
     /// Every quarter of a second: timeouts of connections, unused upstream connections, the access log.
@@ -230,6 +242,7 @@ fn run(
         held: RefCell::new(Held::new(spec.snapshot.load_full())),
         published: spec.snapshot,
         tick: Cell::new(Instant::now()),
+        told: Cell::new(None),
     });
     runtime.block_on(obey(core, inbox));
     Ok(())
