@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_key_pasted_in_place_of_a_path_is_not_repeated() {
-        let reason = because(FilePath::parse(concat!("-----BEGIN ", "PRIVATE KEY-----\ncanary")).unwrap_err());
+        let reason =
+            because(FilePath::parse(concat!("-----BEGIN ", "PRIVATE KEY-----\ncanary")).unwrap_err());
         assert!(!reason.contains("canary") && reason.contains("path"));
     }
 }
