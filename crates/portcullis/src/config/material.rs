@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,8 +19,10 @@ use zeroize::Zeroizing;
 
 use super::finding::Finding;
 use super::model::{
-    CertificateFiles, Config, FileReference, Jwks, Name, NameForm, ServerTrust, Trust, WhenStale,
+    CertificateFiles, CertificateSource, Config, FileReference, Jwks, Name, NameForm, ServerTrust, Trust,
+    TrustSource, WhenStale,
 };
+use super::problem::Span;
 
 /// Everything that files gave, by entry.
 #[derive(Debug, Default)]
@@ -116,10 +118,12 @@ impl Material {
     pub(super) fn load(config: &Config, now: SystemTime) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();
         let mut material = Self::default();
-        for (name, files) in &config.certificates {
+        for (name, source) in &config.certificates {
+            let CertificateSource::Files(files) = source else { continue };
             material.certificates.extend(load(name, files, now, &mut findings));
         }
         for (name, entry) in &config.trust {
+            let TrustSource::Files { .. } = entry.source else { continue };
             let named = NamedTrust { name: name.clone(), entry: entry.clone() };
             material.trust.extend(load(name, &named, now, &mut findings));
         }
@@ -159,28 +163,38 @@ impl FromFiles for NamedTrust {
     type Value = Arc<tls::Trust>;
 
     fn files(&self) -> Vec<&FileReference> {
-        std::iter::once(&self.entry.ca).chain(&self.entry.crl).collect()
+        match &self.entry.source {
+            TrustSource::Files { ca, crl } => std::iter::once(ca).chain(crl).collect(),
+            TrustSource::Pki { .. } => Vec::new(),
+        }
     }
 
     fn parse(&self, bytes: &[Zeroizing<Vec<u8>>], now: SystemTime) -> Result<Arc<tls::Trust>, MaterialError> {
-        let (ca, lists) =
-            bytes.split_first().ok_or_else(|| MaterialError::new(&self.entry.ca, "a file is missing"))?;
+        let (files, bytes) = (self.files(), bytes.split_first());
+        let nothing = FileReference { path: PathBuf::new(), span: Span::default() };
+        let file = files.first().copied().unwrap_or(&nothing);
+        let (ca, lists) = bytes.ok_or_else(|| MaterialError::new(file, "a file is missing"))?;
         let lists: Vec<Vec<u8>> = lists.iter().map(|list| list.to_vec()).collect();
-        let options = TrustOptions {
-            names: match &self.entry.names {
-                NameForm::Spiffe { trust_domain } => {
-                    CertificateNames::Spiffe { trust_domain: trust_domain.to_string() }
-                }
-                NameForm::Dns => CertificateNames::Dns,
-                NameForm::Subject => CertificateNames::Subject,
-            },
-            when_stale: match self.entry.when_stale {
-                WhenStale::Reject => StaleCrl::Reject,
-                WhenStale::Accept => StaleCrl::Accept,
-            },
-        };
-        let trust = tls::Trust::from_pem(self.name.as_str(), ca, &lists, options, now);
-        trust.map(Arc::new).map_err(|error| MaterialError::new(&self.entry.ca, error.to_string()))
+        let trust = tls::Trust::from_pem(self.name.as_str(), ca, &lists, trust_options(&self.entry), now);
+        trust.map(Arc::new).map_err(|error| MaterialError::new(file, error.to_string()))
+    }
+}
+
+/// What a trust entry asks of certificates and lists, wherever they come from.
+#[must_use]
+pub fn trust_options(entry: &Trust) -> TrustOptions {
+    TrustOptions {
+        names: match &entry.names {
+            NameForm::Spiffe { trust_domain } => {
+                CertificateNames::Spiffe { trust_domain: trust_domain.to_string() }
+            }
+            NameForm::Dns => CertificateNames::Dns,
+            NameForm::Subject => CertificateNames::Subject,
+        },
+        when_stale: match entry.when_stale {
+            WhenStale::Reject => StaleCrl::Reject,
+            WhenStale::Accept => StaleCrl::Accept,
+        },
     }
 }
 

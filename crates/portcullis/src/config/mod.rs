@@ -14,6 +14,7 @@ mod raw;
 mod reader;
 mod render;
 pub mod schema;
+mod secrets;
 mod tree;
 mod values;
 

@@ -22,6 +22,7 @@ use super::problem::Span;
 pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
 pub use super::raw::operation::{LogFormat, LogLevel};
+pub use super::secrets::*;
 pub use super::values::field::ExpectedPeer;
 pub use super::values::network::{Endpoint, FetchUrl, Scheme};
 pub use super::values::pattern::{Name, SniName};
@@ -34,11 +35,15 @@ pub struct Config {
     /// Where connections come in.
     pub listeners: BTreeMap<Name, Listener>,
     /// Certificates with their keys.
-    pub certificates: BTreeMap<Name, CertificateFiles>,
+    pub certificates: BTreeMap<Name, CertificateSource>,
     /// Whom peers are checked against.
     pub trust: BTreeMap<Name, Trust>,
     /// Token issuers.
     pub jwt: BTreeMap<Name, Jwt>,
+    /// Tokens that the gateway mints for upstreams.
+    pub tokens: BTreeMap<Name, MintedTokens>,
+    /// Where secrets are kept; at most one is embedded.
+    pub stores: BTreeMap<Name, SecretStore>,
     /// Where requests go.
     pub upstreams: BTreeMap<Name, Upstream>,
     /// Routes in the order of the file.
@@ -165,10 +170,8 @@ pub struct CertificateFiles {
 /// Whom peers are checked against.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trust {
-    /// CA certificates.
-    pub ca: FileReference,
-    /// Revocation lists.
-    pub crl: Vec<FileReference>,
+    /// Where its certificates and lists are.
+    pub source: TrustSource,
     /// Which name of a certificate counts.
     pub names: NameForm,
     /// What counts when a list is old.
@@ -257,6 +260,8 @@ pub struct Upstream {
     pub pool_idle: Duration,
     /// How many are kept on each core.
     pub pool_per_core: NonZeroU32,
+    /// What the gateway shows it in a field of every request.
+    pub credentials: Option<UpstreamCredentials>,
 }
 
 /// TLS to an upstream.
@@ -303,6 +308,8 @@ pub struct Route {
     pub security_fields: bool,
     /// Whether the upstream gets the caller's `Authorization` field.
     pub forward_credentials: bool,
+    /// The minted token that takes the place of the caller's credential: a name of `tokens`.
+    pub token: Option<Name>,
 }
 
 /// Which proofs a caller must bring.

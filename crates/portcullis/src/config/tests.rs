@@ -61,7 +61,8 @@ fn a_good_file_has_no_problem_and_relative_paths_start_at_its_directory() {
     let (config, problems) = read("portcullis.yaml", GOOD.to_owned(), Path::new("/etc/portcullis"));
     assert_eq!(problems.to_string(), "");
     let config = config.unwrap();
-    assert_eq!(config.certificates["edge"].key.path, Path::new("/etc/portcullis/edge.key"));
+    let model::CertificateSource::Files(files) = &config.certificates["edge"] else { panic!("not files") };
+    assert_eq!(files.key.path, Path::new("/etc/portcullis/edge.key"));
     let model::ListenerKind::Tls(tls) = &config.listeners["edge"].kind else { panic!() };
     assert_eq!(tls.policy.client, model::ClientMode::Optional);
     assert_eq!(

@@ -25,12 +25,12 @@ use super::material::{note_certificate, note_trust};
 use super::slots::{Held, next_id};
 use super::upstreams::LivingUpstream;
 use crate::config::material::{Material, NamedTrust};
-use crate::config::model::{self, Authenticate, CertificateFiles, Config, ListenerKind, Name, Proof};
+use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
 
 /// What lives on from one generation to the next.
 #[derive(Debug, Default)]
 pub(super) struct Living {
-    pub(super) certificates: BTreeMap<Name, Arc<Held<CertificateFiles, Credential>>>,
+    pub(super) certificates: BTreeMap<Name, Arc<Held<CertificateSource, Credential>>>,
     pub(super) trust: BTreeMap<Name, Arc<Held<NamedTrust, tls::Trust>>>,
     pub(super) issuers: BTreeMap<Name, Arc<LivingIssuer>>,
     pub(super) limits: BTreeMap<Name, LivingLimit>,

@@ -14,7 +14,7 @@ use tls::{Credential, Trust};
 
 use super::generation::Living;
 use crate::config::material::{Bytes, FromFiles, KeyFile, MaterialError};
-use crate::config::model::{Jwks, Name};
+use crate::config::model::{CertificateSource, Jwks, Name, TrustSource};
 
 /// Looks at files, and remembers what it saw.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ impl Watch {
     pub(super) fn look(&mut self, living: &Living, tell: &Tell<'_>) -> bool {
         let mut unsettled = false;
         for (name, held) in &living.certificates {
-            let look =
-                self.judge(Kind::Certificate, name, &held.definition, |digest| held.holds(digest), tell);
+            let CertificateSource::Files(files) = &held.definition else { continue };
+            let look = self.judge(Kind::Certificate, name, files, |digest| held.holds(digest), tell);
             if let Look::Taken(value, digest) = look {
                 held.publish(Arc::clone(&value), digest);
                 note_certificate(tell.metrics, name, &value, tell.now);
@@ -55,6 +55,7 @@ impl Watch {
             }
         }
         for (name, held) in &living.trust {
+            let TrustSource::Files { .. } = held.definition.entry.source else { continue };
             let look = self.judge(Kind::Trust, name, &held.definition, |digest| held.holds(digest), tell);
             if let Look::Taken(value, digest) = look {
                 held.publish(Arc::clone(&value), digest);
@@ -171,7 +172,10 @@ pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
     match kind {
         Kind::Certificate => living.certificates.contains_key(name),
         Kind::Trust => living.trust.contains_key(name),
-        Kind::Crl => living.trust.get(name).is_some_and(|held| !held.definition.entry.crl.is_empty()),
+        Kind::Crl => living.trust.get(name).is_some_and(|held| match &held.definition.entry.source {
+            TrustSource::Files { crl, .. } => !crl.is_empty(),
+            TrustSource::Pki { crl, .. } => *crl,
+        }),
         Kind::Jwks => living.issuers.contains_key(name),
     }
 }

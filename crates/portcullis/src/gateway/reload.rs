@@ -22,7 +22,7 @@ use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
 use super::wall_clock;
 use super::watch::fingerprint;
-use crate::config::model::{Config, Jwks, Name};
+use crate::config::model::{CertificateSource, Config, Jwks, Name, TrustSource};
 use crate::config::{Checked, Problems};
 
 /// Holds what changes from generation to generation; there is one.
@@ -224,8 +224,14 @@ impl Reloader {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.file.clone()];
         if let Some(config) = &self.serving {
-            let certificates = config.certificates.values().flat_map(|pair| [&pair.certificate, &pair.key]);
-            let trust = config.trust.values().flat_map(|entry| [&entry.ca].into_iter().chain(&entry.crl));
+            let certificates = config.certificates.values().flat_map(|source| match source {
+                CertificateSource::Files(pair) => vec![&pair.certificate, &pair.key],
+                _ => Vec::new(),
+            });
+            let trust = config.trust.values().flat_map(|entry| match &entry.source {
+                TrustSource::Files { ca, crl } => std::iter::once(ca).chain(crl).collect(),
+                TrustSource::Pki { .. } => Vec::new(),
+            });
             let keys = config.jwt.values().filter_map(|issuer| match &issuer.jwks {
                 Jwks::File(reference) => Some(reference),
                 Jwks::Discover(_) | Jwks::Url(_) => None,

@@ -10,7 +10,10 @@ use identity::jwt::{ClaimKind, ClaimMapping};
 use super::listener::time;
 use super::{Check, flat, items};
 use crate::config::finding::{Finding, quoted};
-use crate::config::model::{CertificateFiles, Jwks, Jwt, Name, NameForm, ServerTrust, Trust, WhenStale};
+use crate::config::model::{
+    CertificateFiles, CertificateSource, Jwks, Jwt, Name, NameForm, ServerTrust, Trust, TrustSource,
+    WhenStale,
+};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::identity as raw;
 use crate::config::reader::{Entries, Field};
@@ -23,12 +26,12 @@ impl Check<'_> {
         &mut self,
         _: Spanned<&Name>,
         raw: raw::Certificate,
-    ) -> Option<CertificateFiles> {
+    ) -> Option<CertificateSource> {
         let raw::Certificate::Files(files) = raw;
         let files = files.value?;
         let certificate = self.reference(files.certificate);
         let key = self.reference(files.key);
-        Some(CertificateFiles { certificate: certificate?, key: key? })
+        Some(CertificateSource::Files(CertificateFiles { certificate: certificate?, key: key? }))
     }
 
     pub(super) fn trust_entry(&mut self, _: Spanned<&Name>, raw: raw::Trust) -> Option<Trust> {
@@ -38,7 +41,8 @@ impl Check<'_> {
         let ca = self.reference(files.ca);
         let crl =
             items(flat(files.crl)).into_iter().map(|path| self.file(&path.value.0, path.span)).collect();
-        Some(Trust { ca: ca?, crl, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
+        let source = TrustSource::Files { ca: ca?, crl };
+        Some(Trust { source, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
     }
 
     pub(super) fn issuers(&mut self, identity: Option<Field<raw::Identity>>) -> BTreeMap<Name, Jwt> {

@@ -47,6 +47,8 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     check.unused();
     let cores = flat(file.cores).and_then(|cores| NonZeroUsize::try_from(cores.0).ok());
     Some(Config {
+        stores: BTreeMap::new(),
+        tokens: BTreeMap::new(),
         cores,
         listeners,
         certificates,

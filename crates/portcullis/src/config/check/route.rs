@@ -55,6 +55,7 @@ impl Check<'_> {
         };
         let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
         Some(Route {
+            token: None,
             name: raw.name.value?,
             on,
             host: raw.host.map_or(Some(HostPattern::Any), |host| Some(host.value?.0))?,

@@ -34,6 +34,7 @@ impl Check<'_> {
             request: flat(request).map(|request| request.0),
             pool_idle: time(idle, Duration::from_secs(60)),
             pool_per_core: count(per_core, const { NonZeroU32::new(256).unwrap() }),
+            credentials: None,
         })
     }
 
