@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+use crate::Drill;
 
 /// Why the running gateway did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,7 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`] if there is none, or it does not answer.
 pub async fn status(socket: &Path) -> Result<Value, ClientError> {
-    ask(socket, Method::GET, "/status", Duration::from_secs(10)).await
+    ask(socket, Method::GET, "/status", Bytes::new(), Duration::from_secs(10)).await
 }
 
 /// Has the gateway read its configuration again.
@@ -56,19 +58,29 @@ pub async fn status(socket: &Path) -> Result<Value, ClientError> {
 /// # Errors
 /// [`ClientError::Refused`] with the problems of the configuration, or another one if nobody answers.
 pub async fn reload(socket: &Path) -> Result<Value, ClientError> {
-    ask(socket, Method::POST, "/reload", Duration::from_secs(100)).await
+    ask(socket, Method::POST, "/reload", Bytes::new(), Duration::from_secs(100)).await
+}
+
+/// Has the running gateway cut its own path to Vault for a time.
+///
+/// # Errors
+/// [`ClientError::Refused`] with the reason, or another one if nobody answers.
+pub async fn drill(socket: &Path, drill: &Drill) -> Result<Value, ClientError> {
+    let body = serde_json::to_vec(drill)?;
+    ask(socket, Method::POST, "/drill", body.into(), Duration::from_secs(10)).await
 }
 
 async fn ask(
     socket: &Path,
     method: Method,
     path: &'static str,
+    body: Bytes,
     deadline: Duration,
 ) -> Result<Value, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| ClientError::NotRunning { path: socket.to_owned(), source })?;
-    let (status, body) = timeout(deadline, exchange(stream, method, path))
+    let (status, body) = timeout(deadline, exchange(stream, method, path, body))
         .await
         .map_err(|_| ClientError::Timeout(deadline))??;
     let value: Value = serde_json::from_slice(&body)?;
@@ -87,12 +99,18 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     path: &'static str,
+    body: Bytes,
 ) -> hyper::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let has_body = !body.is_empty();
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = http::Uri::from_static(path);
     request.headers_mut().insert(header::HOST, http::HeaderValue::from_static("portcullis"));
+    if has_body {
+        let json = http::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
     let answer = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();

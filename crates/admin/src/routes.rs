@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telemetry::Metrics;
 
@@ -22,6 +23,23 @@ pub trait Control: Send + Sync + 'static {
     /// the problems for which the old one stays. The future is dropped when the caller hangs up: what must not stop
     /// halfway runs on a task of the gateway's own.
     fn reload(&self) -> Reloading<'_>;
+
+    /// Cuts the gateway's own path to its Vault stores for a time, as an exercise; zero ends a cut. Says what ends
+    /// before the cut does.
+    ///
+    /// # Errors
+    /// Why nothing was cut.
+    fn drill(&self, drill: Drill) -> Result<Value, Vec<String>>;
+}
+
+/// An exercise: Vault is away.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
+    /// One store; none is all Vault stores.
+    pub store: Option<String>,
+    /// For how long.
+    pub seconds: u64,
 }
 
 /// A reload on its way.
@@ -38,9 +56,13 @@ pub fn probes_router(readiness: Readiness) -> Router {
     closed(Router::new().route("/livez", get(live)).route("/readyz", get(ready)).with_state(readiness))
 }
 
-/// `GET /status` and `POST /reload`.
+/// `GET /status`, `POST /reload` and `POST /drill`.
 pub fn control_router(control: Arc<dyn Control>) -> Router {
-    closed(Router::new().route("/status", get(status)).route("/reload", post(reload)).with_state(control))
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/reload", post(reload))
+        .route("/drill", post(drill));
+    closed(routes.with_state(control))
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -80,6 +102,16 @@ async fn reload(State(control): State<Arc<dyn Control>>) -> Response {
             "the new configuration was refused, the old one stays",
             &problems,
         ),
+    }
+}
+
+async fn drill(State(control): State<Arc<dyn Control>>, Json(drill): Json<Drill>) -> Response {
+    match control.drill(drill) {
+        Ok(value) => Json(value).into_response(),
+        Err(problems) => {
+            let message = "no drill has begun";
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, "DRILL_REFUSED", message, &problems)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::client::ClientError;
-use admin::{Control, ControlSocket, Readiness, Reloading, SocketError};
+use admin::{Control, ControlSocket, Drill, Readiness, Reloading, SocketError};
 use serde_json::{Value, json};
 use telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +129,10 @@ impl Control for Gateway {
             if self.problems.is_empty() { Ok(json!({ "generation": 8 })) } else { Err(self.problems.clone()) }
         })
     }
+
+    fn drill(&self, drill: Drill) -> Result<Value, Vec<String>> {
+        if self.problems.is_empty() { Ok(json!({ "seconds": drill.seconds })) } else { Err(self.problems.clone()) }
+    }
 }
 
 /// A served control socket in a directory of its own.
@@ -149,6 +153,8 @@ async fn the_command_line_reads_the_status_over_the_socket() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(admin::client::status(&path).await.unwrap(), json!({ "generation": 7 }));
     assert_eq!(admin::client::reload(&path).await.unwrap(), json!({ "generation": 8 }));
+    let drill = Drill { store: None, seconds: 300 };
+    assert_eq!(admin::client::drill(&path, &drill).await.unwrap(), json!({ "seconds": 300 }));
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap();
     assert!(!path.exists(), "the socket is removed at the end");
@@ -166,6 +172,10 @@ impl Control for Busy {
 
     fn reload(&self) -> Reloading<'_> {
         Box::pin(async { Ok(Value::Null) })
+    }
+
+    fn drill(&self, _: Drill) -> Result<Value, Vec<String>> {
+        Err(Vec::new())
     }
 }
 

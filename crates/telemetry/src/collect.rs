@@ -22,6 +22,7 @@ impl Collector for Collect {
         upstreams(series, &mut encoder)?;
         decisions(series, &mut encoder)?;
         material(series, &mut encoder)?;
+        stores(series, &mut encoder)?;
         process(series, &mut encoder)
     }
 }
@@ -184,9 +185,58 @@ fn material(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result
                 .encode_gauge(&timestamp(loaded))?;
         }
     }
+    let mut metric = gauge(
+        encoder,
+        "portcullis_material_hard_end_timestamp_seconds",
+        "When material stops to work, whatever the gateway does",
+    )?;
+    for ((kind, name), state) in material.iter() {
+        if let Some(ends) = state.ends {
+            metric
+                .encode_family(&[("kind", kind.as_str()), ("name", name.as_str())])?
+                .encode_gauge(&timestamp(ends))?;
+        }
+    }
     let mut metric = counter(encoder, "portcullis_material_failures", "Failed attempts to load material")?;
     for ((kind, name), state) in material.iter() {
         count_with(&mut metric, &[("kind", kind.as_str()), ("name", name.as_str())], state.failures)?;
+    }
+    Ok(())
+}
+
+fn stores(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let stores = lock(&series.stores);
+    let mut metric =
+        gauge(encoder, "portcullis_secret_store_up", "1 if a store of secrets answered the last request")?;
+    for store in stores.iter() {
+        metric.encode_family(&[("store", store.name.as_str())])?.encode_gauge(&u32::from(store.is_up))?;
+    }
+    let mut metric = gauge(
+        encoder,
+        "portcullis_secret_store_token_expiry_timestamp_seconds",
+        "When the token of a login ends",
+    )?;
+    for store in stores.iter() {
+        if let Some(ends) = store.token_ends {
+            metric.encode_family(&[("store", store.name.as_str())])?.encode_gauge(&timestamp(ends))?;
+        }
+    }
+    let mut metric = counter(encoder, "portcullis_secret_store_logins", "Logins to a store of secrets")?;
+    for store in stores.iter() {
+        count_with(&mut metric, &[("store", store.name.as_str())], store.logins)?;
+    }
+    let mut metric =
+        counter(encoder, "portcullis_secret_store_token_renewals", "Renewals of a login's token")?;
+    for store in stores.iter() {
+        count_with(&mut metric, &[("store", store.name.as_str())], store.renewals)?;
+    }
+    let mut metric =
+        counter(encoder, "portcullis_secret_store_requests", "Requests to a store of secrets, by outcome")?;
+    for store in stores.iter() {
+        for (operation, outcome, count) in &store.requests {
+            let labels = [("store", store.name.as_str()), ("operation", operation), ("outcome", outcome)];
+            count_with(&mut metric, &labels, *count)?;
+        }
     }
     Ok(())
 }

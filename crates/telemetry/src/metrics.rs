@@ -33,6 +33,27 @@ pub enum Material {
     Crl,
     /// The keys of a token issuer; end when they become too stale to use.
     Jwks,
+    /// What the gateway shows an upstream; ends with its lease.
+    Credential,
+    /// What signs minted tokens.
+    SigningKey,
+}
+
+/// What is known of a store of secrets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SecretStore {
+    /// Its name.
+    pub name: String,
+    /// Whether it answered the last request.
+    pub is_up: bool,
+    /// When the login's token ends.
+    pub token_ends: Option<SystemTime>,
+    /// Logins of this process.
+    pub logins: u64,
+    /// Token renewals of this process.
+    pub renewals: u64,
+    /// Requests by operation and outcome.
+    pub requests: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl Metrics {
@@ -92,6 +113,11 @@ impl Metrics {
     /// Each is a policy id, what it did (`applied`, `would_change`, `erred`) and how often.
     pub fn shadow_policies(&self, counts: Vec<(String, &'static str, u64)>) {
         *lock(&self.series.shadow) = counts;
+    }
+
+    /// Takes over what is known of the stores of secrets; for a tick of the control runtime.
+    pub fn secret_stores(&self, stores: Vec<SecretStore>) {
+        *lock(&self.series.stores) = stores;
     }
 
     /// Counts a panic that cost a connection or a task.
@@ -158,6 +184,8 @@ impl Material {
             Self::Trust => "trust",
             Self::Crl => "crl",
             Self::Jwks => "jwks",
+            Self::Credential => "credential",
+            Self::SigningKey => "signing_key",
         }
     }
 }
@@ -177,6 +205,7 @@ pub(crate) struct Series {
     pub(crate) refusals: Words,
     pub(crate) token_cache: Words,
     pub(crate) shadow: Mutex<Vec<(String, &'static str, u64)>>,
+    pub(crate) stores: Mutex<Vec<SecretStore>>,
     pub(crate) panics: Counter,
     pub(crate) access_log_dropped: AtomicU64,
     pub(crate) material: Mutex<BTreeMap<(Material, String), MaterialState>>,
@@ -210,6 +239,7 @@ impl Series {
             refusals: Words::new(cores),
             token_cache: Words::new(cores),
             shadow: Mutex::default(),
+            stores: Mutex::default(),
             panics: Counter::new(cores),
             access_log_dropped: AtomicU64::new(0),
             material: Mutex::default(),
