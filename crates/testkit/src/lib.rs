@@ -22,12 +22,15 @@ mod gateway;
 mod key_server;
 mod nginx;
 mod patience;
+mod port;
 mod process;
 mod server;
 #[cfg(test)]
 mod tests;
 mod token;
 mod upstream;
+mod vault;
+mod vault_client;
 mod wire;
 
 pub use authority::{Authority, Issued, Leaf};
@@ -38,10 +41,13 @@ pub use gateway::{Gateway, Site, binary};
 pub use key_server::{KeyServer, Mood};
 pub use nginx::Nginx;
 pub use patience::{eventually, patience, unix_now};
+pub use port::free_port;
 pub use process::{Finished, Service, python, run};
 pub use server::ServerTls;
 pub use token::{Algorithm, TokenKey, claims, jwks};
 pub use upstream::Upstream;
+pub use vault::Vault;
+pub use vault_client::{VaultClient, base64};
 pub use wire::{Wire, exchange};
 
 use std::sync::Arc;

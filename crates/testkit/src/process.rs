@@ -87,6 +87,12 @@ impl Service {
         kill.args(["-c", "kill -s \"$0\" \"$1\""]).arg(name).arg(self.child.id().to_string());
         assert_eq!(run(&mut kill).code, 0, "the process {} takes signals", self.child.id());
     }
+
+    /// Ends it at once (SIGKILL), as a crash or a power cut does.
+    pub fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 impl Drop for Service {

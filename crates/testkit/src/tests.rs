@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     Algorithm, Ask, Authority, Connection, Curl, KeyServer, Leaf, Mood, Nginx, Protocol, ServerTls, Site,
-    TokenKey, Trust, Upstream, claims, exchange, jwks, run, sha256,
+    TokenKey, Trust, Upstream, Vault, claims, eventually, exchange, jwks, run, sha256,
 };
 
 #[test]
@@ -109,4 +109,26 @@ fn curl_reaches_nginx_over_plain_and_tls() {
     assert_eq!((reply.status, reply.version.as_str(), reply.complaint.as_str()), (200, "1.1", ""));
     assert_eq!(Curl::new("https://any.example/who", address).run().status, 0, "an unknown root is refused");
     assert_eq!(run(std::process::Command::new("false").arg("x")).code, 1);
+}
+
+#[test]
+fn a_development_vault_stores_signs_and_tells_what_was_asked() {
+    for vault in [Vault::dev(), Vault::dev_tls()] {
+        vault.put("secret/grafana", &json!({ "token": "t-1" }));
+        assert_eq!(vault.read("secret/data/grafana")["data"]["data"]["token"], "t-1");
+        let root = vault.set_up_pki("pki", "edge", "1h");
+        assert!(root.contains("BEGIN CERTIFICATE"));
+        vault.policy("nothing", r#"path "none" { capabilities = ["deny"] }"#);
+        let (role, secret) = vault.set_up_app_role("gw", &["nothing"], &json!({ "token_ttl": "60s" }));
+        let login = json!({ "role_id": role, "secret_id": secret });
+        let token =
+            vault.write("auth/approle/login", &login)["auth"]["client_token"].as_str().unwrap().to_owned();
+        assert_eq!(vault.with_token(&token).call("GET", "secret/data/grafana", None).0, 403);
+        assert!(vault.token_lives(&token));
+        assert_eq!(vault.audited("auth/approle/login"), 1);
+        vault.set_quota("t", "", 1.0, true);
+        eventually("the quota is felt", || {
+            (vault.call("GET", "secret/data/grafana", None).0 == 429).then_some(())
+        });
+    }
 }
