@@ -8,7 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use portcullis::config::{self, model::Config};
+use portcullis::config::{
+    self,
+    model::{CertificateSource, Config, TrustSource},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
@@ -74,15 +77,17 @@ fn make_what_is_named(config: &Config) {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
-    for files in config.certificates.values() {
+    for source in config.certificates.values() {
+        let CertificateSource::Files(files) = source else { continue };
         let key = KeyPair::generate().unwrap();
         let leaf = leaf().signed_by(&key, &issuer).unwrap().pem();
         write(&files.certificate.path, &leaf);
         write(&files.key.path, &key.serialize_pem());
     }
     for entry in config.trust.values() {
-        write(&entry.ca.path, &ca);
-        for file in &entry.crl {
+        let TrustSource::Files { ca: authorities, crl: lists } = &entry.source else { continue };
+        write(&authorities.path, &ca);
+        for file in lists {
             write(&file.path, &crl(&issuer));
         }
     }
