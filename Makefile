@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ring attack check bench fuzz
+.PHONY: help run test test-ring servers attack check bench fuzz
 
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
@@ -28,11 +28,14 @@ test: ## unit tests, the promises end to end, the attack cases, the policies' ca
 	cargo test --locked --workspace --doc
 	cargo test --locked --workspace --tests --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
-test-ring: ## everything with ring as the crypto provider (PROMISES="name …" takes some end-to-end tests only)
+test-ring: servers ## everything with ring as the crypto provider (PROMISES="name …" takes some end-to-end tests only)
 	.ci/setup
 	cargo build --locked --workspace --bins $(RING)
 	cargo test --locked --workspace --lib --bins $(RING) -- --test-threads=$(TEST_THREADS)
 	cargo test --locked --workspace --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
+
+servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd): built once, minutes
+	tests/servers/build.sh target/servers
 
 attack: ## only the hostile cases of tests/attacks, with their full reports
 	.ci/setup
