@@ -1,12 +1,23 @@
 //! References: how a configuration names a secret without holding it.
 //!
 //! **Passes:** `vault:<store>/<path>#<field>`, `embedded:<name>`, `file:<path>`, `env:<NAME>`. **Refused:** everything else,
-//! with the form that was expected; the refused text may be a secret written inline and is never quoted.
+//! with the form that was expected; the refused text may be a secret written inline and is never quoted. A file or variable
+//! that is empty, too large, no text or (directory, pipe, device) no regular file is refused, never read as an empty secret.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::{Reading, StoreError};
+use secrecy::SecretString;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use crate::{Cause, Reading, StoreError};
 
 /// Where a secret is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -120,17 +131,83 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Reads a file or a variable; its one field is called `value`. One line end at the end of a file is not part of it.
+/// Reads a file or a variable, as a reading with the one field `value`.
+///
+/// # Errors
+/// As [`read_value`].
+pub fn read_local(reference: &Reference) -> Result<Reading, StoreError> {
+    let fields = [(VALUE.to_owned(), read_value(reference)?)].into();
+    Ok(Reading { fields, version: None, lease: None, changes_in: None })
+}
+
+/// The value of a file or a variable. One line end at the end of a file is not part of it.
 ///
 /// # Errors
 /// A file or variable that is not there, cannot be read, is empty, too large or no text; a reference into a store.
-pub fn read_local(reference: &Reference) -> Result<Reading, StoreError> {
-    let _ = reference;
-    todo!("helper EMBEDDED")
+pub fn read_value(reference: &Reference) -> Result<SecretString, StoreError> {
+    let value = match reference {
+        Reference::File { path } => file(path),
+        Reference::Env { name } => variable(name, std::env::var_os(name)),
+        Reference::Vault { .. } | Reference::Embedded { .. } => {
+            Err(Cause::Refused(format!("`{reference}` is neither a file nor a variable")))
+        }
+    };
+    value.map_err(|cause| StoreError { store: reference.store().to_owned(), cause })
 }
 
 /// The only field of a reading that has one value.
 pub(crate) const VALUE: &str = "value";
+
+/// No secret is larger; Vault's own limit for a whole answer is 32 MiB, and a chain with its key has a few KiB.
+pub(crate) const LARGEST: usize = 1 << 20;
+
+fn file(path: &Path) -> Result<SecretString, Cause> {
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound => Cause::Absent(format!("file `{}`", path.display())),
+        ErrorKind::PermissionDenied => Cause::Denied(format!("file `{}`", path.display())),
+        _ => Cause::Local(format!("file `{}` cannot be read: {error}", path.display())),
+    };
+    let unusable = |reason: &str| Cause::Local(format!("file `{}` {reason}", path.display()));
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(unusable("is no regular file"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(LARGEST);
+    // Room for what the file has, so that no half of it stays behind in memory when the buffer moves.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > LARGEST {
+        return Err(unusable(&format!("is larger than {LARGEST} bytes")));
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| unusable("is not UTF-8 text"))?;
+    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if text.is_empty() {
+        return Err(Cause::Absent(format!("value in file `{}`: it is empty", path.display())));
+    }
+    warn_of_readers(path, &metadata);
+    Ok(SecretString::from(text))
+}
+
+fn variable(name: &str, value: Option<OsString>) -> Result<SecretString, Cause> {
+    let value = value.ok_or_else(|| Cause::Absent(format!("variable `{name}`")))?;
+    match value.into_string() {
+        Ok(text) if text.is_empty() => Err(Cause::Absent(format!("value in variable `{name}`: it is empty"))),
+        Ok(text) => Ok(SecretString::from(text)),
+        Err(_) => Err(Cause::Local(format!("variable `{name}` is not UTF-8 text"))),
+    }
+}
+
+/// Once for each file: everybody on this machine can read it.
+fn warn_of_readers(path: &Path, metadata: &fs::Metadata) {
+    static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if metadata.permissions().mode() & 0o004 != 0
+        && WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
+    {
+        warn!(path = %path.display(), "everybody on this machine can read a file that holds a secret");
+    }
+}
 
 fn vault(rest: &str) -> Result<Reference, ReferenceError> {
     let (place, field) = rest.rsplit_once('#').ok_or(ReferenceError::Vault)?;
@@ -143,7 +220,7 @@ fn vault(rest: &str) -> Result<Reference, ReferenceError> {
     Ok(Reference::Vault { store: store.to_owned(), path: path.to_owned(), field: field.to_owned() })
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed = |part: &str| {
         !part.is_empty()
             && part != "."

@@ -1,6 +1,8 @@
 //! The embedded store: named values on this machine, sealed at rest, and a small certificate authority.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use secrecy::SecretString;
 
@@ -12,6 +14,9 @@ use crate::{Cause, StoreError};
 pub struct Embedded {
     name: String,
 }
+
+/// Tells the time, by which certificates are signed.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// What opens the store.
 #[derive(Clone, Debug)]
@@ -27,8 +32,8 @@ impl Embedded {
     ///
     /// # Errors
     /// A wrong key, a damaged file, a directory that others can write to.
-    pub fn open(name: &str, directory: PathBuf, opener: Opener) -> Result<Self, StoreError> {
-        let _ = (directory, opener);
+    pub fn open(name: &str, directory: PathBuf, opener: Opener, clock: Clock) -> Result<Self, StoreError> {
+        let _ = (directory, opener, clock);
         Ok(Self { name: name.to_owned() })
     }
 
