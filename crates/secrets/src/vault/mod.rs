@@ -1,5 +1,7 @@
 //! Vault and OpenBao.
 
+mod answer;
+mod call;
 mod settings;
 
 use std::sync::Arc;

@@ -1,0 +1,213 @@
+//! What a cluster answered: Vault's JSON envelope, or its refusal.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use zeroize::Zeroize;
+
+use crate::{Cause, Lease, StoreError};
+
+/// What requests are counted by.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Operation {
+    Kv,
+    Pki,
+    Transit,
+    Database,
+    Lease,
+    Token,
+    Login,
+    Health,
+}
+
+/// The answer to a request that was done: status 2xx.
+pub(super) struct Answer {
+    /// 200, 202 or 204; a 204 has an empty body.
+    pub(super) status: u16,
+    /// The login whose token asked; 0 where none of ours did.
+    pub(super) login: u64,
+    /// The whole body; `null` if it was empty.
+    pub(super) body: Wiped,
+}
+
+/// The answer to a request that the cluster understood and refused: 400, 404, 405 and their like (never 403, 412, 429, 5xx).
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The texts of `errors`, without control characters and of bounded length.
+    pub(super) errors: Vec<String>,
+    /// The whole body: a deleted version of KV v2 is a 404 with one.
+    pub(super) body: Wiped,
+    pub(super) login: u64,
+    store: String,
+    path: String,
+}
+
+/// Why there is no [`Answer`].
+pub(super) enum Failure {
+    /// For the endpoint to sort; what it does not know becomes [`Cause::Absent`] (404) or [`Cause::Refused`] by `?`.
+    Refused(Box<Refusal>),
+    /// Sorted.
+    Store(StoreError),
+}
+
+/// JSON that may hold secrets: its texts are wiped when it is dropped, and it has no readable `Debug`.
+#[derive(Default)]
+pub(super) struct Wiped(Value);
+
+impl Operation {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Pki => "pki",
+            Self::Transit => "transit",
+            Self::Database => "database",
+            Self::Lease => "lease",
+            Self::Token => "token",
+            Self::Login => "login",
+            Self::Health => "health",
+        }
+    }
+}
+
+impl Answer {
+    /// `data`, `null` if there is none.
+    pub(super) fn data(&self) -> &Value {
+        self.body.get("data").unwrap_or(&Value::Null)
+    }
+
+    /// `data` as a type.
+    ///
+    /// # Errors
+    /// An answer that is not what such an answer is: `what` says so.
+    pub(super) fn data_as<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, Cause> {
+        T::deserialize(self.data()).map_err(|_| Cause::Answer(what))
+    }
+
+    /// A part of the body (`auth`, `wrap_info`) as a type.
+    ///
+    /// # Errors
+    /// As [`Answer::data_as`].
+    pub(super) fn part_as<T: DeserializeOwned>(&self, part: &str, what: &'static str) -> Result<T, Cause> {
+        T::deserialize(self.body.get(part).unwrap_or(&Value::Null)).map_err(|_| Cause::Answer(what))
+    }
+
+    /// The lease of the answer, if it has one.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        let id = self.body.get("lease_id")?.as_str().filter(|id| !id.is_empty())?;
+        Some(Lease {
+            id: id.to_owned(),
+            duration: Duration::from_secs(self.body.get("lease_duration")?.as_u64()?),
+            is_renewable: self.body.get("renewable")?.as_bool()?,
+            login: self.login,
+        })
+    }
+
+    /// What the cluster warned of.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        texts(&self.body, "warnings")
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(store: &str, path: &str, status: u16, body: Wiped, login: u64) -> Self {
+        let errors = texts(&body, "errors");
+        Self { status, errors, body, login, store: store.to_owned(), path: path.to_owned() }
+    }
+
+    /// Whether one of the errors has this text in it.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.errors.iter().any(|error| error.contains(text))
+    }
+
+    /// As a cause: 404 is an absence, all others a refusal in the cluster's own words.
+    pub(super) fn cause(&self) -> Cause {
+        match self.status {
+            404 => Cause::Absent(format!("`{}`", self.path)),
+            status if self.errors.is_empty() => {
+                Cause::Refused(format!("status {status} for `{}`", self.path))
+            }
+            _ => Cause::Refused(format!("`{}`: {}", self.path, self.errors.join("; "))),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self { cause: refusal.cause(), store: refusal.store },
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Failure {
+    /// As a cause, without the store's name.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(refusal) => refusal.cause(),
+            Self::Store(error) => error.cause.clone(),
+        }
+    }
+}
+
+impl Wiped {
+    /// Reads a body; an empty one is `null`.
+    ///
+    /// # Errors
+    /// What is not JSON to its end.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Cause> {
+        if body.is_empty() {
+            return Ok(Self(Value::Null));
+        }
+        serde_json::from_slice(body).map(Self).map_err(|_| Cause::Answer("it is not whole JSON"))
+    }
+}
+
+impl Deref for Wiped {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A list of texts in a body, each fit for a log line.
+fn texts(body: &Value, field: &str) -> Vec<String> {
+    let items = body.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).take(TEXTS).map(quotable).collect()
+}
+
+/// A server's text in one line of bounded length.
+pub(super) fn quotable(text: &str) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT);
+    line.collect::<String>().trim().to_owned()
+}
+
+/// How many texts of a list are kept.
+const TEXTS: usize = 8;
+/// How many characters of a text are kept.
+const TEXT: usize = 300;
