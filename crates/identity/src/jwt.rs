@@ -11,7 +11,7 @@ mod algorithm;
 mod claims;
 mod error;
 mod header;
-mod provider;
+pub(crate) mod provider;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 mod ring_provider;
 #[cfg(test)]

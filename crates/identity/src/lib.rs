@@ -23,6 +23,7 @@ mod digest;
 mod json;
 pub mod jwks;
 pub mod jwt;
+pub mod mint;
 mod principal;
 mod spiffe;
 

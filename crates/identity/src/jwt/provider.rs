@@ -1,7 +1,8 @@
 //! Which cryptography jsonwebtoken runs on: the provider that the build was made with.
 
-use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::CryptoProvider;
+use jsonwebtoken::jwk::EllipticCurve;
+use jsonwebtoken::{DecodingKey, EncodingKey};
 
 use super::Algorithm;
 
@@ -18,9 +19,28 @@ pub fn install_crypto_provider() {
 }
 
 /// Whether `signature` of `message` holds.
-pub(super) fn verifies(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &Vec<u8>) -> bool {
+pub(crate) fn verifies(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &Vec<u8>) -> bool {
     (PROVIDER.verifier_factory)(&algorithm.into(), key)
         .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+}
+
+/// The signature of `message`; none with a key that is not of this algorithm.
+pub(crate) fn signature(algorithm: Algorithm, key: &EncodingKey, message: &[u8]) -> Option<Vec<u8>> {
+    (PROVIDER.signer_factory)(&algorithm.into(), key).ok()?.try_sign(message).ok()
+}
+
+/// The public point of a P-256 key, as its two coordinates.
+pub(crate) fn p256_point(key: &EncodingKey) -> Option<(Vec<u8>, Vec<u8>)> {
+    let point = (PROVIDER.key_utils.ec_pub_components_from_private_key)(
+        key.as_bytes(),
+        jsonwebtoken::Algorithm::ES256,
+    );
+    point.ok().map(|(_, x, y)| (x, y))
+}
+
+/// The public half of an Ed25519 key.
+pub(crate) fn ed25519_point(key: &EncodingKey) -> Option<Vec<u8>> {
+    (PROVIDER.key_utils.ed_pub_components_from_private_key)(key.as_bytes(), &EllipticCurve::Ed25519).ok()
 }
 
 impl From<Algorithm> for jsonwebtoken::Algorithm {
