@@ -15,6 +15,9 @@ pub enum HandshakeError {
     /// We have no certificate to show, where one is to be shown.
     #[error("there is no certificate to show")]
     NoCredential,
+    /// An ACME server was shown the proof for a name ([`crate::acme`]): nothing failed, and nothing is said on its connection.
+    #[error("an ACME server looked at the proof for a name")]
+    AcmeValidation,
     /// The peer ended the handshake with an alert.
     #[error("the peer ended the handshake: {0}")]
     Alert(&'static str),
@@ -33,6 +36,7 @@ impl HandshakeError {
         match self {
             Self::Peer(error) => error.code(),
             Self::NoCredential => "no_credential",
+            Self::AcmeValidation => "acme_validation",
             Self::Alert(_) => "alert",
             Self::Protocol(_) => "protocol",
             Self::Io(_) => "io",

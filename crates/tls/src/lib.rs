@@ -19,6 +19,7 @@
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("choose a crypto provider: feature `aws-lc-rs` or `ring`");
 
+pub mod acme;
 mod client;
 mod credential;
 mod failure;

@@ -5,7 +5,7 @@
 //! Refused, each with an alert: names that are none, no name where one is wanted, no common version, suite or protocol,
 //! early data (never offered), renegotiation, and every certificate that is not proven, revoked or cannot be read, also
 //! where none is required. An IP address as server name counts as none. A policy whose trust or certificates are not
-//! there refuses everybody.
+//! there refuses everybody, but an ACME server that validates a name ([`crate::acme`]): it needs no certificate of ours.
 //!
 //! Resumption proves nothing by itself: the remembered chain is judged again after every handshake, and tickets end with
 //! the trust that they were made under (`policy`). After the handshake rustls cuts peers that send more than 32 key update
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 pub use accept::Accepted;
+pub(crate) use accept::send_alert;
 pub use hosts::PolicyId;
 pub use spec::{ClientAuth, HostSpec, ServerSpec, SpecError, WithoutSni};
 

@@ -15,7 +15,7 @@ use super::policy::{Clients, Current};
 use super::{DEFAULT, Handshake, PolicyId, ServerTls, Verdict, WithoutSni};
 use crate::failure::HandshakeError;
 use crate::peer::{Peer, PeerError};
-use crate::{Alpn, Version};
+use crate::{Alpn, Version, acme};
 
 /// A connection that passed its handshake.
 #[derive(Debug)]
@@ -30,13 +30,16 @@ impl ServerTls {
     /// Takes one connection through its handshake. The caller puts a deadline around it.
     ///
     /// # Errors
-    /// The handshake failed or its client is refused.
+    /// The handshake failed, its client is refused, or it was an ACME server's, which has no other purpose.
     pub async fn accept<IO>(&self, io: IO, now: SystemTime) -> Result<Accepted<IO>, HandshakeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         let sni: Option<Arc<str>> = start.client_hello().server_name().map(|name| canonical(name).into());
+        if acme::is_validation(&start.client_hello()) {
+            return Err(acme::validate(start, sni.as_deref()).await);
+        }
         if sni.is_none() && self.without_sni == WithoutSni::Refuse {
             send_alert(&mut start.io, UNRECOGNIZED_NAME).await;
             return Err(PeerError::NoServerName.into());
@@ -101,7 +104,7 @@ impl ServerTls {
 }
 
 /// A fatal alert in the clear (RFC 8446 section 6), as the answer to a ClientHello that no configuration takes on.
-async fn send_alert<IO: AsyncWrite + Unpin>(io: &mut IO, description: u8) {
+pub(crate) async fn send_alert<IO: AsyncWrite + Unpin>(io: &mut IO, description: u8) {
     // The connection ends here either way.
     let _ = io.write_all(&[ALERT, 3, 3, 0, 2, FATAL, description]).await;
     let _ = io.shutdown().await;
