@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use identity::Principal;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ pub struct Arrival {
     pub open: Open,
 }
 
-/// Binds an address once for each of `cores`.
+/// Binds an address once for each of `cores`; nothing listens yet, and who connects is refused.
 ///
 /// The first bind is without `SO_REUSEPORT`, so that a second instance fails loudly instead of sharing the port.
 ///
@@ -58,10 +58,17 @@ pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
             let socket = raw_socket(address)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Has bound sockets listen.
+///
+/// # Errors
+/// When somebody else listens on the address meanwhile.
+pub fn listen(sockets: &[StdListener]) -> io::Result<()> {
+    sockets.iter().try_for_each(|socket| SockRef::from(socket).listen(BACKLOG))
 }
 
 fn raw_socket(address: SocketAddr) -> io::Result<RawSocket> {

@@ -178,7 +178,9 @@ impl fmt::Debug for Metrics {
 }
 
 impl Material {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
             Self::Trust => "trust",

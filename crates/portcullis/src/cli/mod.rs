@@ -10,6 +10,7 @@ mod completions;
 mod decision;
 mod dev;
 mod door;
+mod drill;
 mod exit;
 mod explain;
 mod man;
@@ -63,6 +64,7 @@ enum Command {
     Dev(dev::Dev),
     Status(status::Status),
     Reload(reload::Reload),
+    Drill(drill::Drill),
     Explain(explain::Explain),
     Policy(policy::Policy),
     Cert(cert::Cert),
@@ -81,6 +83,7 @@ impl Command {
             Self::Dev(dev) => dev.run(),
             Self::Status(status) => status.run(),
             Self::Reload(reload) => reload.run(),
+            Self::Drill(drill) => drill.run(),
             Self::Explain(explain) => explain.run(),
             Self::Policy(policy) => policy.run(),
             Self::Cert(cert) => cert.run(),

@@ -212,7 +212,7 @@ impl FromFiles for KeyFile {
 }
 
 impl MaterialError {
-    fn new(reference: &FileReference, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(reference: &FileReference, reason: impl std::fmt::Display) -> Self {
         Self { reference: reference.clone(), reason: format!("{}: {reason}", shown(reference)) }
     }
 }

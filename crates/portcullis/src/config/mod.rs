@@ -21,7 +21,7 @@ mod values;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ::policy::{Compiler, Engine};
 
@@ -32,6 +32,8 @@ use self::material::Material;
 use self::model::Config;
 use self::policies::Compiled;
 use self::tree::{Node, Value};
+use self::values::Word as _;
+use self::values::quantity::Timespan;
 
 /// A configuration that can be published: it and every file that it names are as they should be.
 #[derive(Debug)]
@@ -48,6 +50,17 @@ pub struct Checked {
     pub fingerprint: [u8; 32],
     /// What is allowed and probably not meant.
     pub warnings: Problems,
+    places: Placing,
+}
+
+impl Checked {
+    /// Problems that show only when stores are asked: what is wrong, and the entry that is to blame.
+    #[must_use]
+    pub fn problems(&self, found: Vec<(Span, String)>) -> Problems {
+        let Placing { source, tree, .. } = &self.places;
+        let findings = found.into_iter().map(|(span, message)| Finding::error(span, message));
+        Problems::new(findings.map(|finding| finding.place(source, tree.as_ref())).collect())
+    }
 }
 
 /// Reads and checks a configuration with everything that it names, as of `now`.
@@ -73,7 +86,7 @@ pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Problems> {
     match compiled {
         Some(Compiled { engine, compiler, sources }) if problems.errors() == 0 => {
             let fingerprint = policies::fingerprint(&place.source.text, &sources);
-            Ok(Checked { config, material, engine, compiler, fingerprint, warnings: problems })
+            Ok(Checked { config, material, engine, compiler, fingerprint, warnings: problems, places: place })
         }
         _ => Err(problems),
     }
@@ -92,6 +105,14 @@ pub fn read(name: &str, text: String, directory: &Path) -> (Option<Config>, Prob
     (config.filter(|_| problems.errors() == 0), problems)
 }
 
+/// A time as the configuration writes it: `90s`, `5m`, `24h`.
+///
+/// # Errors
+/// What was expected.
+pub fn time(text: &str) -> Result<Duration, &'static str> {
+    Timespan::parse(text).map(|time| time.0).map_err(|_| Timespan::EXPECTED)
+}
+
 /// The control socket that a text names, if it is YAML; nothing else in it need be right.
 #[must_use]
 pub fn control_socket(text: &str, directory: &Path) -> Option<PathBuf> {
@@ -103,6 +124,7 @@ pub fn control_socket(text: &str, directory: &Path) -> Option<PathBuf> {
 }
 
 /// Turns findings into problems: with the file, and the field in it.
+#[derive(Debug)]
 struct Placing {
     source: Arc<Source>,
     tree: Option<Node>,

@@ -30,6 +30,18 @@ impl PartialEq for SecretReference {
 
 impl Eq for SecretReference {}
 
+/// Where something stands. A configuration says the same wherever it says it: all places are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct At(pub Span);
+
+impl PartialEq for At {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for At {}
+
 /// A store of secrets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SecretStore {
@@ -114,7 +126,7 @@ pub struct PkiCertificate {
     /// The kind of key.
     pub key: KeyKind,
     /// Where the configuration says it.
-    pub span: Span,
+    pub at: At,
 }
 
 /// A kind of private key.
@@ -185,7 +197,7 @@ pub enum TrustSource {
         /// Whether its revocation list is fetched and required.
         crl: bool,
         /// Where the configuration says it.
-        span: Span,
+        at: At,
     },
 }
 
@@ -243,6 +255,6 @@ pub enum TokenSigner {
         /// The key.
         key: String,
         /// Where the configuration says it.
-        span: Span,
+        at: At,
     },
 }

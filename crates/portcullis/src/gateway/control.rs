@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use admin::{Control, Reloading};
+use admin::{Control, Drill, Reloading};
 use serde_json::{Value, json};
 
 use super::reload::Reloader;
@@ -24,6 +24,10 @@ impl Control for Door {
             let outcome = reload(reloader).await?;
             Ok(json!({ "generation": outcome }))
         })
+    }
+
+    fn drill(&self, drill: Drill) -> Result<Value, Vec<String>> {
+        super::drill::begin(&lock(&self.0), &drill, wall_clock())
     }
 }
 

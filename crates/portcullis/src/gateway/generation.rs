@@ -16,13 +16,15 @@ use proxy::normalize::fields::Reserved;
 use proxy::route::{Action, Route, Router};
 use proxy::upstream::PoolKey;
 use proxy::{Snapshot, authenticate, snapshot};
-use telemetry::Metrics;
+use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
 
 use super::issuers::LivingIssuer;
+use super::jobs::LivingJob;
 use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::slots::{Held, next_id};
+use super::stores::LivingStore;
 use super::upstreams::LivingUpstream;
 use crate::config::material::{Material, NamedTrust};
 use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
@@ -33,6 +35,9 @@ pub(super) struct Living {
     pub(super) certificates: BTreeMap<Name, Arc<Held<CertificateSource, Credential>>>,
     pub(super) trust: BTreeMap<Name, Arc<Held<NamedTrust, tls::Trust>>>,
     pub(super) issuers: BTreeMap<Name, Arc<LivingIssuer>>,
+    pub(super) stores: BTreeMap<Name, Arc<LivingStore>>,
+    /// What keeps material from stores fresh.
+    pub(super) jobs: BTreeMap<(Kind, Name), Arc<LivingJob>>,
     pub(super) limits: BTreeMap<Name, LivingLimit>,
     upstreams: BTreeMap<Name, LivingUpstream>,
     concurrency: BTreeMap<Name, Arc<Concurrency>>,
@@ -127,6 +132,13 @@ impl Living {
             pools: live_pools,
         };
         Ok((snapshot, next))
+    }
+
+    /// Whether minted tokens are signed by one of these stores.
+    pub(super) fn signs_with(&self, stores: &[u64]) -> bool {
+        self.jobs.iter().any(|((kind, _), job)| {
+            *kind == Kind::SigningKey && job.stores.iter().any(|store| stores.contains(store))
+        })
     }
 
     /// Publishes the material that was loaded with the configuration.

@@ -10,7 +10,7 @@ use tls::{ServerTls, SpecError};
 
 use super::generation::Living;
 use crate::config::model::{
-    self, Config, Listener, ListenerKind, ListenerLimits, ListenerTls, Name, TlsPolicy,
+    self, AcmeChallenge, CertificateSource, Config, Listener, ListenerKind, ListenerLimits, ListenerTls, Name, TlsPolicy,
 };
 
 /// What of a listener lives on.
@@ -101,6 +101,31 @@ fn host_spec(policy: &TlsPolicy, living: &Living) -> tls::HostSpec {
             model::ClientMode::Required => tls::ClientAuth::Required(trusts()),
         },
     }
+}
+
+/// What a listener waits for before it opens; nothing as soon as one of its TLS policies can let somebody in: a
+/// certificate of the policy, and all trust where clients must show one. A certificate that is issued over TLS-ALPN-01 is
+/// not waited for: the listener proves control over its names.
+pub(super) fn missing(listener: &Listener, living: &Living) -> Option<String> {
+    let ListenerKind::Tls(tls) = &listener.kind else { return None };
+    let of_policy = |policy: &TlsPolicy| {
+        let certificate = policy.certificates.iter().find(|name| {
+            living.certificates.get(*name).is_some_and(|held| held.is_filled() || is_proven_here(&held.definition))
+        });
+        if certificate.is_none() {
+            return policy.certificates.first().map(|name| format!("certificate `{name}`"));
+        }
+        let trust = policy.client_trust.iter().find(|name| {
+            living.trust.get(*name).is_none_or(|held| !held.is_filled())
+        });
+        trust.map(|name| format!("trust `{name}`"))
+    };
+    let first = of_policy(&tls.policy)?;
+    tls.hosts.values().all(|policy| of_policy(policy).is_some()).then_some(first)
+}
+
+fn is_proven_here(source: &CertificateSource) -> bool {
+    matches!(source, CertificateSource::Acme(acme) if acme.challenge == AcmeChallenge::TlsAlpn01)
 }
 
 pub(super) fn bounds(limits: &ListenerLimits) -> Bounds {

@@ -177,6 +177,9 @@ pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
             TrustSource::Pki { crl, .. } => *crl,
         }),
         Kind::Jwks => living.issuers.contains_key(name),
+        Kind::Credential | Kind::SigningKey => {
+            living.jobs.keys().any(|(of, job)| *of == kind && job.as_str() == name)
+        }
     }
 }
 
@@ -191,6 +194,8 @@ const fn word(kind: Kind) -> &'static str {
         Kind::Trust => "trust",
         Kind::Crl => "revocation list",
         Kind::Jwks => "keys",
+        Kind::Credential => "credentials",
+        Kind::SigningKey => "signing key",
     }
 }
 

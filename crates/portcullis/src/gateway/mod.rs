@@ -5,17 +5,21 @@
 
 mod control;
 mod doors;
+mod drill;
 mod fetch;
 mod generation;
 mod issuers;
+mod jobs;
 mod jwks;
 mod listeners;
 mod material;
+mod prepare;
 mod reload;
 mod run;
 mod slots;
 mod sockets;
 mod status;
+mod stores;
 mod upstreams;
 mod watch;
 

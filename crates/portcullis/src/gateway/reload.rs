@@ -1,7 +1,7 @@
 //! One generation after the other: all or nothing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::generation::{Living, Surroundings};
 use super::jwks::Fetcher;
+use super::listeners::missing;
 use super::material::{self, Tell};
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
@@ -31,6 +32,9 @@ pub(super) struct Reloader {
     pub(super) living: Living,
     pub(super) material: material::Watch,
     pub(super) inherited: Inherited,
+    /// Sockets of listeners that wait for their material: bound, so that nobody else takes the address, and refusing
+    /// connections.
+    pub(super) closed: Sockets,
     /// Where the listeners of the serving generation listen.
     pub(super) addresses: BTreeMap<Name, SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
@@ -85,6 +89,11 @@ impl Cores {
     /// Every core accepts on a socket of its own, or the first one on the only one.
     fn listen(&self, sockets: Sockets) {
         for (name, sockets) in sockets {
+            if let Err(error) = proxy::listener::listen(&sockets) {
+                tracing::error!(listener = %name, %error, "cannot listen");
+                continue;
+            }
+            tracing::info!(listener = %name, "open");
             for (core, socket) in self.running.iter().zip(sockets) {
                 tell(core, Command::Listen(Socket { name: (&name).into(), socket }));
             }
@@ -141,7 +150,7 @@ impl Reloader {
     /// # Errors
     /// When a socket can't be bound or names can't become handles; nothing has changed then.
     pub(super) fn publish(&mut self, checked: Checked) -> Result<u64, String> {
-        let Checked { config, material, engine, compiler, fingerprint, warnings } = checked;
+        let Checked { config, material, engine, compiler, fingerprint, warnings, .. } = checked;
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
@@ -173,7 +182,8 @@ impl Reloader {
             self.addresses.keys().filter(|name| !addresses.contains_key(*name)).cloned().collect();
         self.addresses = addresses;
         self.living = living;
-        self.cores.listen(sockets);
+        self.closed.retain(|name, _| config.listeners.contains_key(name));
+        self.closed.extend(sockets);
         for name in &gone {
             self.cores.close(name);
         }
@@ -185,9 +195,26 @@ impl Reloader {
         }
         self.warn_of_restart(&config);
         self.serving = Some(config);
+        self.open_listeners();
         self.fingerprint = fingerprint;
         self.tried = fingerprint;
         Ok(self.generation)
+    }
+
+    /// Opens the listeners that have what they need.
+    fn open_listeners(&mut self) {
+        let Some(config) = &self.serving else { return };
+        let can_open = |name: &Name, _: &mut Vec<TcpListener>| {
+            config.listeners.get(name).is_some_and(|listener| missing(listener, &self.living).is_none())
+        };
+        let ready: Sockets = self.closed.extract_if(.., can_open).collect();
+        self.cores.listen(ready);
+    }
+
+    /// What a closed listener waits for.
+    pub(super) fn waits_for(&self, name: &Name) -> Option<String> {
+        self.closed.get(name)?;
+        missing(self.serving.as_ref()?.listeners.get(name)?, &self.living)
     }
 
     /// Looks at material again, and at what limits and shadow policies count; true if a file is changing right now.
@@ -205,6 +232,7 @@ impl Reloader {
             });
             self.metrics.shadow_policies(counts.collect());
         }
+        self.open_listeners();
         self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
     }
 

@@ -95,6 +95,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         material: material::Watch::default(),
         inherited: Inherited::from_environment(),
         addresses: BTreeMap::new(),
+        closed: BTreeMap::new(),
         cores: Cores { count, metrics: metrics.clone(), access_log, running: Vec::new(), snapshot: None },
         metrics,
         readiness,

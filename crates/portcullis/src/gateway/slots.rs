@@ -33,6 +33,25 @@ impl<F, T> Held<F, T> {
         self.lock().slot.reader()
     }
 
+    /// Whether the slot holds anything.
+    pub(super) fn is_filled(&self) -> bool {
+        self.lock().slot.reader().load().is_some()
+    }
+
+    /// Replaces what the slot holds by what no file gave.
+    pub(super) fn keep(&self, value: std::sync::Arc<T>) {
+        let mut writer = self.lock();
+        writer.slot.publish(value);
+        writer.digest = None;
+    }
+
+    /// Empties the slot.
+    pub(super) fn withdraw(&self) {
+        let mut writer = self.lock();
+        writer.slot.withdraw();
+        writer.digest = None;
+    }
+
     /// Whether the slot holds what these bytes make.
     pub(super) fn holds(&self, digest: &[u8; 32]) -> bool {
         self.lock().digest.as_ref() == Some(digest)

@@ -99,13 +99,13 @@ fn keys(living: &Living, now: SystemTime) -> Map<String, Value> {
     living.issuers.iter().map(|(name, issuer)| (name.to_string(), entry(&issuer.keys.store))).collect()
 }
 
-fn timestamp(time: SystemTime) -> Option<String> {
+pub(super) fn timestamp(time: SystemTime) -> Option<String> {
     let timestamp = Timestamp::try_from(time).ok()?;
     Timestamp::from_second(timestamp.as_second()).ok().map(|whole| whole.to_string())
 }
 
 /// Seconds until `end`; negative when it has passed.
-fn left(end: SystemTime, now: SystemTime) -> i64 {
+pub(super) fn left(end: SystemTime, now: SystemTime) -> i64 {
     let seconds = |time: std::time::Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     end.duration_since(now).map_or_else(|past| -seconds(past.duration()), seconds)
 }

@@ -42,6 +42,7 @@ impl Rig {
         let spec = CoreSpec { count: 2, snapshot, metrics: metrics.clone(), access_log, tokens: 16, clock };
         let cores = start(&spec).unwrap();
         let sockets = listener::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        listener::listen(&sockets).unwrap();
         let address = sockets[0].local_addr().unwrap();
         for (core, socket) in cores.iter().zip(sockets) {
             core.commands.send(Command::Listen(Socket { name: "plain".into(), socket })).unwrap();

@@ -1,0 +1,141 @@
+//! `portcullis drill`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use admin::client::{self, ClientError};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::door::Door;
+use super::exit::{CliError, Report};
+use super::out::{self, Format, paint, printable};
+use super::source::runtime;
+use super::time;
+
+/// Rehearse an outage on the running gateway
+#[derive(Args, Debug)]
+pub(super) struct Drill {
+    #[command(subcommand)]
+    drill: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    VaultDown(VaultDown),
+}
+
+/// Cut the gateway's own path to Vault for a time
+///
+/// Nobody else notices: Vault goes on, and so does the gateway's traffic on what it holds. Tells at once what ends before
+/// the cut does, waits until it is over (Ctrl-C ends it early), and then tells what failed meanwhile.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  portcullis drill vault-down --for 5m -c portcullis.yaml
+  portcullis drill vault-down --for 30s --store main --socket /run/portcullis/control.sock --format json")]
+struct VaultDown {
+    #[command(flatten)]
+    door: Door,
+    /// How long, as in `90s`, `5m`, `1h`
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::time)]
+    lasts: Duration,
+    /// One store only
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+    /// Return at once; the cut ends by itself
+    #[arg(long)]
+    no_wait: bool,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Drill {
+    pub(super) fn run(&self) -> Result<Report, CliError> {
+        let Kind::VaultDown(drill) = &self.drill;
+        drill.run()
+    }
+}
+
+impl VaultDown {
+    fn run(&self) -> Result<Report, CliError> {
+        let socket = self.door.socket()?;
+        let drill = admin::Drill { store: self.store.clone(), seconds: self.lasts.as_secs() };
+        let runtime = runtime()?;
+        let before = runtime.block_on(client::status(&socket))?;
+        let forecast = runtime.block_on(client::drill(&socket, &drill))?;
+        let after = if self.no_wait { None } else { Some(runtime.block_on(self.wait(&socket))?) };
+        let failed = after.as_ref().map(|after| failures(&before, after));
+        Ok(Report::ok(match self.format {
+            Format::Json => {
+                format!("{:#}\n", serde_json::json!({ "forecast": forecast, "failed": failed }))
+            }
+            Format::Text => text(&forecast, failed.as_ref()),
+        }))
+    }
+
+    /// Waits until the cut is over, and gives the status then.
+    async fn wait(&self, socket: &Path) -> Result<Value, ClientError> {
+        tokio::select! {
+            () = tokio::time::sleep(self.lasts) => {}
+            _ = tokio::signal::ctrl_c() => {
+                client::drill(socket, &admin::Drill { store: self.store.clone(), seconds: 0 }).await?;
+            }
+        }
+        client::status(socket).await
+    }
+}
+
+/// What failed between two looks: attempts to renew by material, and refused requests by code.
+fn failures(before: &Value, after: &Value) -> BTreeMap<String, u64> {
+    let mut failed = BTreeMap::new();
+    for (section, shown) in [("renewal_failures", "renewals of"), ("refusals", "requests refused as")] {
+        for (name, count) in after[section].as_object().into_iter().flatten() {
+            let more = count.as_u64().unwrap_or_default() - before[section][name].as_u64().unwrap_or_default();
+            if more > 0 && (section != "refusals" || UNAVAILABLE.contains(&name.as_str())) {
+                failed.insert(format!("{shown} {name}"), more);
+            }
+        }
+    }
+    failed
+}
+
+fn text(forecast: &Value, failed: Option<&BTreeMap<String, u64>>) -> String {
+    let mut text = String::new();
+    let word = |value: &Value| value.as_str().map(printable).unwrap_or_default();
+    let stores: Vec<String> = forecast["stores"].as_array().into_iter().flatten().map(word).collect();
+    // Writing to a text does not fail.
+    writeln!(text, "cut from {} until {}", stores.join(", "), word(&forecast["until"])).ok();
+    for material in forecast["material"].as_array().into_iter().flatten() {
+        let what = format!("{} `{}`", word(&material["kind"]), word(&material["name"]));
+        let life = match material["seconds_left"].as_i64() {
+            Some(left) => format!("ends in {}", time::span(left.unsigned_abs())),
+            None => "does not end by itself".to_owned(),
+        };
+        let verdict = match material["ends_within"].as_bool() {
+            Some(true) => paint(out::ERROR, "would fail"),
+            _ => paint(out::GOOD, "holds"),
+        };
+        writeln!(text, "  {verdict}  {what}: {life}").ok();
+    }
+    if forecast["signs_with_vault"] == Value::Bool(true) {
+        let verdict = paint(out::WARNING, "would fail");
+        writeln!(text, "  {verdict}  minted tokens for callers without one in the cache: 503 at once").ok();
+    }
+    match failed {
+        None => {}
+        Some(failed) if failed.is_empty() => writeln!(text, "nothing failed").unwrap_or_default(),
+        Some(failed) => {
+            for (what, often) in failed {
+                writeln!(text, "  {often} {what}").ok();
+            }
+        }
+    }
+    text
+}
+
+/// Refusals that missing material causes.
+const UNAVAILABLE: [&str; 3] =
+    ["TOKEN_SIGNING_UNAVAILABLE", "UPSTREAM_CREDENTIAL_UNAVAILABLE", "KEYS_UNAVAILABLE"];
