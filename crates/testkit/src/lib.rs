@@ -20,9 +20,11 @@ mod curl;
 mod digest;
 mod gateway;
 mod key_server;
+mod kubernetes;
 mod nginx;
 mod patience;
 mod port;
+mod postgres;
 mod process;
 mod server;
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod token;
 mod upstream;
 mod vault;
 mod vault_client;
+mod vault_cluster;
 mod wire;
 
 pub use authority::{Authority, Issued, Leaf};
@@ -39,15 +42,18 @@ pub use curl::{Curl, CurlReply};
 pub use digest::sha256;
 pub use gateway::{Gateway, Site, binary};
 pub use key_server::{KeyServer, Mood};
+pub use kubernetes::KubernetesApi;
 pub use nginx::Nginx;
 pub use patience::{eventually, patience, unix_now};
 pub use port::free_port;
+pub use postgres::Postgres;
 pub use process::{Finished, Service, python, run};
 pub use server::ServerTls;
 pub use token::{Algorithm, TokenKey, claims, jwks};
 pub use upstream::Upstream;
 pub use vault::Vault;
 pub use vault_client::{VaultClient, base64};
+pub use vault_cluster::VaultCluster;
 pub use wire::{Wire, exchange};
 
 use std::sync::Arc;

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::{
-    Algorithm, Ask, Authority, Connection, Curl, KeyServer, Leaf, Mood, Nginx, Protocol, ServerTls, Site,
-    TokenKey, Trust, Upstream, Vault, claims, eventually, exchange, jwks, run, sha256,
+    Algorithm, Ask, Authority, Connection, Curl, KeyServer, KubernetesApi, Leaf, Mood, Nginx, Postgres,
+    Protocol, ServerTls, Site, TokenKey, Trust, Upstream, Vault, VaultCluster, claims, eventually, exchange,
+    jwks, run, sha256,
 };
 
 #[test]
@@ -131,4 +132,63 @@ fn a_development_vault_stores_signs_and_tells_what_was_asked() {
             (vault.call("GET", "secret/data/grafana", None).0 == 429).then_some(())
         });
     }
+}
+
+#[test]
+fn a_vault_cluster_survives_a_step_down_a_kill_and_a_seal() {
+    let mut cluster = VaultCluster::start(3);
+    cluster.root().enable("kv-v2", "kv");
+    cluster.root().put("kv/a", &json!({ "b": "c" }));
+    let former = cluster.step_down();
+    eventually("another is active", || (cluster.active() != former).then_some(()));
+    let killed = cluster.active();
+    cluster.kill(killed);
+    assert_ne!(cluster.active(), killed);
+    assert_eq!(cluster.root().read("kv/data/a")["data"]["data"]["b"], "c");
+    cluster.restart(killed);
+    assert_eq!(cluster.node(killed).call("GET", "kv/data/a", None).0, 503, "sealed");
+    cluster.unseal(killed);
+    assert!(cluster.audited("kv/data/a") >= 2);
+}
+
+#[test]
+fn one_node_alone_keeps_what_it_holds_over_a_kill() {
+    let mut cluster = VaultCluster::start(1);
+    cluster.root().enable("kv-v2", "kv");
+    cluster.root().put("kv/a", &json!({ "b": "c" }));
+    cluster.seal(0);
+    assert_eq!(cluster.node(0).call("GET", "kv/data/a", None).0, 503, "sealed");
+    cluster.kill(0);
+    assert_eq!(cluster.node(0).call("GET", "kv/data/a", None).0, 0);
+    cluster.restart(0);
+    cluster.unseal(0);
+    assert_eq!(cluster.root().read("kv/data/a")["data"]["data"]["b"], "c");
+}
+
+#[test]
+fn vault_makes_accounts_in_postgresql_and_takes_them_back() {
+    let (vault, postgres) = (Vault::dev(), Postgres::start());
+    postgres.serve_credentials(&vault, "app", "60s", "300s");
+    let made = vault.read("database/creds/app");
+    let (user, password) =
+        (made["data"]["username"].as_str().unwrap(), made["data"]["password"].as_str().unwrap());
+    assert!(postgres.logs_in(user, password) && !postgres.logs_in(user, "wrong"));
+    assert_eq!(postgres.leased_accounts(), [user]);
+    vault.write("sys/leases/revoke", &json!({ "lease_id": made["lease_id"], "sync": true }));
+    assert!(postgres.leased_accounts().is_empty());
+    postgres.create_account("reporting");
+    postgres.rotate(&vault, "reporting", "1h");
+    assert!(!postgres.logs_in("reporting", "first"));
+}
+
+#[test]
+fn vault_lets_a_real_service_account_in() {
+    let (vault, kubernetes) = (Vault::dev(), KubernetesApi::start());
+    kubernetes.service_account("gateway");
+    kubernetes.let_in(&vault, "gw", "gateway", "vault", &["default"]);
+    let login = |audience: &str| {
+        let shown = json!({ "role": "gw", "jwt": kubernetes.token("gateway", audience) });
+        vault.call("POST", "auth/kubernetes/login", Some(&shown)).0
+    };
+    assert_eq!((login("vault"), login("somebody else")), (200, 403));
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::client::{Ask, Connection, Protocol, Trust};
+use crate::client::{Ask, Connection, Protocol, Reply, Trust};
 
 /// Calls one server's API with one token. Blocking; also usable inside of an asynchronous test.
 #[derive(Clone)]
@@ -65,19 +65,8 @@ impl VaultClient {
         if let Some(body) = body {
             ask = ask.body(body.to_string());
         }
-        let connect = || match &self.trust {
-            None => Connection::plain(self.address, Protocol::H1),
-            Some(trust) => Connection::tls(self.address, trust, "127.0.0.1", Protocol::H1),
-        };
-        // A connection brings a runtime of its own, and a runtime must not be entered inside of another.
-        std::thread::scope(|threads| {
-            let call = threads.spawn(|| {
-                connect()
-                    .and_then(|mut connection| connection.send(ask))
-                    .map_or((0, Value::Null), |reply| (reply.status, reply.json()))
-            });
-            call.join().unwrap()
-        })
+        ask_once(self.address, self.trust.as_ref(), ask)
+            .map_or((0, Value::Null), |reply| (reply.status, reply.json()))
     }
 
     /// Writes at a path and gives the answer.
@@ -204,6 +193,19 @@ impl VaultClient {
 #[must_use]
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// One request on a connection of its own; none when nothing answers.
+pub(crate) fn ask_once(address: SocketAddr, trust: Option<&Trust>, ask: Ask) -> Option<Reply> {
+    let connect = || match trust {
+        None => Connection::plain(address, Protocol::H1),
+        Some(trust) => Connection::tls(address, trust, "127.0.0.1", Protocol::H1),
+    };
+    // A connection brings a runtime of its own, and a runtime must not be entered inside of another.
+    std::thread::scope(|threads| {
+        let call = threads.spawn(|| connect().and_then(|mut connection| connection.send(ask)).ok());
+        call.join().unwrap()
+    })
 }
 
 pub(crate) fn text(value: &Value) -> String {
