@@ -102,11 +102,7 @@ impl ClientTls {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let current = self.read(Arc::clone)?;
-        let ready = match &current.ready {
-            Ok(ready) => ready,
-            Err(Unready::NoTrust) => return Err(PeerError::NoTrust.into()),
-            Err(Unready::NoCredential) => return Err(HandshakeError::NoCredential),
-        };
+        let ready = current.ready()?;
         let connector = TlsConnector::from(Arc::clone(&ready.config));
         let stream = connector.connect(self.server_name.clone(), io).await?;
         let connection = stream.get_ref().1;
@@ -115,6 +111,18 @@ impl ClientTls {
             ready.verifier.judge(connection.peer_certificates().unwrap_or_default(), now)?;
         }
         Ok(stream)
+    }
+
+    /// What holds now, for a client library that makes its own connections (the one that speaks to Vault): valid for
+    /// one [`ClientTls::generation`], without resumption, so that every connection is judged.
+    ///
+    /// # Errors
+    /// There is nothing to trust, or nothing to show.
+    pub fn client_config(&self) -> Result<ClientConfig, HandshakeError> {
+        let current = self.read(Arc::clone)?;
+        let mut config = ClientConfig::clone(&current.ready()?.config);
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 
     /// Reads what holds now; made anew if a slot has changed.
@@ -159,6 +167,15 @@ struct Ready {
 enum Unready {
     NoTrust,
     NoCredential,
+}
+
+impl Current {
+    fn ready(&self) -> Result<&Ready, HandshakeError> {
+        self.ready.as_ref().map_err(|unready| match unready {
+            Unready::NoTrust => PeerError::NoTrust.into(),
+            Unready::NoCredential => HandshakeError::NoCredential,
+        })
+    }
 }
 
 impl Material {
@@ -236,6 +253,23 @@ impl Authorities {
             Self::Slots(slots) => slots,
         }
     }
+}
+
+/// The TLS failure somewhere inside of another library's error; none if it is of another kind.
+#[must_use]
+pub fn handshake_failure(error: &(dyn std::error::Error + 'static)) -> Option<HandshakeError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found.clone().into());
+        }
+        // An I/O error leaves itself out of the chain: what it wraps is asked for.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, SpecError> {

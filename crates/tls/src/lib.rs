@@ -32,7 +32,7 @@ mod slot;
 mod trust;
 mod x509;
 
-pub use client::{ClientSpec, ClientTls, Expect, UpstreamTrust};
+pub use client::{ClientSpec, ClientTls, Expect, UpstreamTrust, handshake_failure};
 pub use credential::{Credential, CredentialError};
 pub use failure::HandshakeError;
 pub use peer::{Peer, PeerError};
