@@ -1,4 +1,4 @@
-//! HTTP methods as actions.
+//! HTTP methods as actions, and the granting of scopes.
 
 use cedar_policy::EntityUid;
 
@@ -15,10 +15,12 @@ pub(crate) enum Action {
     Patch,
     Delete,
     Other,
+    /// No method: a scope of a minted token.
+    Grant,
 }
 
 /// Every action once; an action's place here is its number.
-pub(crate) const ALL: [Action; 8] = [
+pub(crate) const ALL: [Action; 9] = [
     Action::Get,
     Action::Head,
     Action::Options,
@@ -27,12 +29,14 @@ pub(crate) const ALL: [Action; 8] = [
     Action::Patch,
     Action::Delete,
     Action::Other,
+    Action::Grant,
 ];
 
 impl Action {
     /// The action of `method`; methods are case-sensitive (RFC 9110 section 9.1).
     pub(crate) fn of(method: &str) -> Self {
-        ALL.into_iter().find(|action| action.name() == method).unwrap_or(Self::Other)
+        let is_method = |action: &Self| *action != Self::Grant && action.name() == method;
+        ALL.into_iter().find(is_method).unwrap_or(Self::Other)
     }
 
     /// The action's place in [`ALL`].
@@ -51,6 +55,7 @@ impl Action {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Other => "other",
+            Self::Grant => "grant",
         }
     }
 
@@ -59,7 +64,7 @@ impl Action {
         match self {
             Self::Get | Self::Head | Self::Options => Some("read"),
             Self::Post | Self::Put | Self::Patch | Self::Delete => Some("write"),
-            Self::Other => None,
+            Self::Other | Self::Grant => None,
         }
     }
 
@@ -83,8 +88,15 @@ mod tests {
     fn an_action_stands_where_its_number_says() {
         for (place, action) in ALL.into_iter().enumerate() {
             assert_eq!(action.number(), place);
-            assert_eq!(Action::of(action.name()).number(), place);
+            if action != Action::Grant {
+                assert_eq!(Action::of(action.name()), action);
+            }
         }
+    }
+
+    #[test]
+    fn no_method_is_a_grant() {
+        assert_eq!(Action::of("grant"), Action::Other);
     }
 
     #[test]

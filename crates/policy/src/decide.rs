@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use cedar_policy::Entities;
 
 use crate::engine::{Engine, Generation, Slot};
-use crate::facts::{Facts, RouteIndex};
+use crate::facts::{Facts, RouteIndex, ScopeIndex};
 use crate::partial::Partial;
 use crate::recent::Recent;
 use crate::source::PolicyId;
@@ -152,7 +152,8 @@ impl Decider {
     ) -> Result<Permit, Denial> {
         self.next = self.next.wrapping_add(1);
         let decision = DecisionId(self.next);
-        let verdict = self.verdict(engine, subject, route, facts);
+        let slot = engine.generation().slot(route, subject, facts);
+        let verdict = self.verdict(engine, subject, slot, facts);
         engine.generation().count(&verdict);
         match verdict.outcome {
             Ok(()) => Ok(Permit { decision, policies: verdict.policies, ends: facts.ends }),
@@ -160,15 +161,29 @@ impl Decider {
         }
     }
 
+    /// May a token that is minted for this request of `subject` carry `scope`? Whatever is wrong, it may not.
+    pub fn grants(
+        &mut self,
+        engine: &Engine,
+        subject: &Subject,
+        scope: ScopeIndex,
+        facts: &Facts<'_>,
+    ) -> bool {
+        let slot = engine.generation().grant_slot(scope, subject);
+        let verdict = self.verdict(engine, subject, slot, facts);
+        engine.generation().count(&verdict);
+        verdict.outcome.is_ok()
+    }
+
     fn verdict(
         &mut self,
         engine: &Engine,
         subject: &Subject,
-        route: RouteIndex,
+        slot: Option<Slot>,
         facts: &Facts<'_>,
     ) -> Verdict {
         let generation = engine.generation();
-        let Some(slot) = generation.slot(route, subject, facts) else {
+        let Some(slot) = slot else {
             return Verdict::denied(DenialReason::Stale);
         };
         if !subject.conforms_to(&generation.claims) {

@@ -1,4 +1,4 @@
-//! One generation of policies over one list of routes.
+//! One generation of policies over one list of routes and one of scopes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use cedar_policy::{Entities, Entity, EntityUid, Request, RestrictedExpression, S
 use crate::action::{self, Action};
 use crate::context::context;
 use crate::decide::DenialReason;
-use crate::facts::{Facts, RouteFacts, RouteIndex};
+use crate::facts::{Facts, RouteFacts, RouteIndex, ScopeIndex};
 use crate::index::{Index, Key, meet};
 use crate::names::{EntityType, PRINCIPALS};
 use crate::partial::{self, Part, Partial, Stock};
@@ -41,7 +41,9 @@ pub(crate) struct Generation {
     pub(crate) rules: Vec<Rule>,
     pub(crate) index: Index,
     schema: Schema,
-    routes: Vec<Route>,
+    /// The routes in the order of their indices, and then the scopes.
+    resources: Vec<Resource>,
+    routes: usize,
     /// The entities of all actions and of their groups.
     actions: Entities,
     uids: Vec<EntityUid>,
@@ -53,20 +55,20 @@ pub(crate) struct Generation {
     warnings: Vec<Problem>,
 }
 
-/// A route as Cedar sees it.
+/// A route or a scope as Cedar sees it.
 #[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) facts: RouteFacts,
+pub(crate) struct Resource {
+    name: String,
     pub(crate) uid: EntityUid,
     pub(crate) entity: Entity,
     /// What the resource scope of a policy that applies can name: nothing, the route, or one of its labels.
     pub(crate) keys: Vec<Key>,
 }
 
-/// The place of the partial evaluation for one (route, principal type, action).
+/// The place of the partial evaluation for one (resource, principal type, action).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Slot {
-    route: u32,
+    resource: u32,
     kind: EntityType,
     action: Action,
 }
@@ -88,7 +90,20 @@ impl Engine {
         claims: &ClaimSchema,
         routes: Vec<RouteFacts>,
     ) -> Result<(Self, Compiler), Vec<Problem>> {
-        let generation = Arc::new(Generation::new(sources, claims, routes)?);
+        Self::compile_granting(sources, claims, routes, &[])
+    }
+
+    /// The same, where minted tokens may carry `scopes`; each should stand there once.
+    ///
+    /// # Errors
+    /// As [`Engine::compile`].
+    pub fn compile_granting(
+        sources: &[PolicySource],
+        claims: &ClaimSchema,
+        routes: Vec<RouteFacts>,
+        scopes: &[String],
+    ) -> Result<(Self, Compiler), Vec<Problem>> {
+        let generation = Arc::new(Generation::new(sources, claims, routes, scopes)?);
         let (sender, receiver) = channel();
         let compiler = Compiler { generation: Arc::clone(&generation), requests: receiver };
         Ok((Self { generation, requests: sender }, compiler))
@@ -97,8 +112,23 @@ impl Engine {
     /// The handle of the route called `name`.
     #[must_use]
     pub fn route(&self, name: &str) -> Option<RouteIndex> {
-        let position = self.generation.routes.iter().position(|route| route.facts.name == name)?;
+        let mut routes = self.generation.resources.iter().take(self.generation.routes);
+        let position = routes.position(|route| route.name == name)?;
         u32::try_from(position).ok().map(RouteIndex)
+    }
+
+    /// The handle of the scope called `name`.
+    #[must_use]
+    pub fn scope(&self, name: &str) -> Option<ScopeIndex> {
+        let routes = self.generation.routes;
+        let position = self.generation.resources.iter().skip(routes).position(|scope| scope.name == name)?;
+        u32::try_from(routes + position).ok().map(ScopeIndex)
+    }
+
+    /// Stands for this generation of policies; no other engine of this process has the same.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.generation.serial
     }
 
     /// What is worth a word in the log though nothing is wrong: Cedar's warnings about look-alike names, policies that
@@ -171,6 +201,7 @@ impl Generation {
         sources: &[PolicySource],
         claims: &ClaimSchema,
         routes: Vec<RouteFacts>,
+        scopes: &[String],
     ) -> Result<Self, Vec<Problem>> {
         let broken = |message: String| {
             vec![Problem { path: "schema".into(), line: 1, column: 1, message, help: None }]
@@ -192,8 +223,11 @@ impl Generation {
         let index = Index::new(&rules).ok_or_else(|| broken("policies could not be indexed".to_owned()))?;
         warnings.extend(validate::unscoped(&rules, index.unscoped()));
         warnings.extend(validate::unknown_routes(&rules, &routes));
-        let routes: Option<Vec<Route>> = routes.into_iter().map(Route::new).collect();
-        let routes = routes.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
+        warnings.extend(validate::unknown_scopes(&rules, scopes));
+        let count = routes.len();
+        let routes = routes.into_iter().map(|facts| Resource::new(EntityType::Route, facts));
+        let resources: Option<Vec<Resource>> = routes.chain(scopes.iter().map(Resource::scope)).collect();
+        let resources = resources.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
         let actions = schema.action_entities().map_err(|error| broken(error.to_string()))?;
         Ok(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -202,20 +236,30 @@ impl Generation {
             schema,
             actions,
             uids: action::ALL.into_iter().map(Action::uid).collect(),
-            partials: std::iter::repeat_with(Cell::default).take(routes.len() * CELLS_PER_ROUTE).collect(),
+            partials: std::iter::repeat_with(Cell::default)
+                .take(resources.len() * CELLS_PER_RESOURCE)
+                .collect(),
             residuals: Stock::default(),
             shadows: Counters::new(&rules),
             reads: rules.iter().fold(Reads::NOTHING, |reads, rule| reads | rule.reads),
             rules,
-            routes,
+            resources,
+            routes: count,
             warnings,
         })
     }
 
     /// The slot of a request; `None` if the route is not one of this generation.
     pub(crate) fn slot(&self, route: RouteIndex, subject: &Subject, facts: &Facts<'_>) -> Option<Slot> {
-        let slot = Slot { route: route.0, kind: subject.kind(), action: Action::of(facts.method) };
-        self.route(slot).map(|_| slot)
+        let is_known = usize::try_from(route.0).is_ok_and(|place| place < self.routes);
+        is_known.then(|| Slot { resource: route.0, kind: subject.kind(), action: Action::of(facts.method) })
+    }
+
+    /// The slot of a grant; `None` if the scope is not one of this generation.
+    pub(crate) fn grant_slot(&self, scope: ScopeIndex, subject: &Subject) -> Option<Slot> {
+        let is_known =
+            usize::try_from(scope.0).is_ok_and(|p| (self.routes..self.resources.len()).contains(&p));
+        is_known.then(|| Slot { resource: scope.0, kind: subject.kind(), action: Action::Grant })
     }
 
     /// What the compiler found for `slot`, if it has been there.
@@ -237,9 +281,9 @@ impl Generation {
         reads: Reads,
         entities: &Entities,
     ) -> Option<Findings> {
-        let route = self.route(slot)?;
+        let resource = self.resource(slot)?;
         let request = self.cedar_request(slot, subject, facts, reads)?;
-        let groups = self.index.by_principal(&route.keys).flat_map(|by| meet(by, subject.keys()));
+        let groups = self.index.by_principal(&resource.keys).flat_map(|by| meet(by, subject.keys()));
         let mut findings = Findings::default();
         self.index.evaluate(groups, &request, entities, &mut findings)?;
         Some(findings)
@@ -285,16 +329,16 @@ impl Generation {
         reads: Reads,
     ) -> Option<Request> {
         let action = self.uids.get(slot.action.number())?.clone();
-        let resource = self.route(slot)?.uid.clone();
+        let resource = self.resource(slot)?.uid.clone();
         Request::new(subject.uid().clone(), action, resource, context(facts, reads)?, None).ok()
     }
 
     /// All that exists for a request: its principal, its route, and every action (a policy may speak of another
     /// action than the request's).
     pub(crate) fn entities(&self, slot: Slot, subject: &Subject) -> Option<Entities> {
-        let route = self.route(slot)?.entity.clone();
+        let resource = self.resource(slot)?.entity.clone();
         let principal = subject.entities()?.iter().cloned();
-        self.actions.clone().add_entities(principal.chain([route]), None).ok()
+        self.actions.clone().add_entities(principal.chain([resource]), None).ok()
     }
 
     /// Counts what the shadows of a verdict would have done.
@@ -309,20 +353,20 @@ impl Generation {
     }
 
     fn fill(&self, slot: Slot) {
-        let (Some(cell), Some(route)) = (self.cell(slot), self.route(slot)) else { return };
+        let (Some(cell), Some(resource)) = (self.cell(slot), self.resource(slot)) else { return };
         cell.partial.get_or_init(|| {
             let (rules, index, schema, stock) = (&self.rules, &self.index, &self.schema, &self.residuals);
-            partial::evaluate(rules, index, schema, stock, route, slot.kind, slot.action)
+            partial::evaluate(rules, index, schema, stock, resource, slot.kind, slot.action)
         });
     }
 
-    fn route(&self, slot: Slot) -> Option<&Route> {
-        self.routes.get(usize::try_from(slot.route).ok()?)
+    fn resource(&self, slot: Slot) -> Option<&Resource> {
+        self.resources.get(usize::try_from(slot.resource).ok()?)
     }
 
     fn cell(&self, slot: Slot) -> Option<&Cell> {
-        let route = usize::try_from(slot.route).ok()?.checked_mul(CELLS_PER_ROUTE)?;
-        self.partials.get(route + slot.kind.number() * action::ALL.len() + slot.action.number())
+        let first = usize::try_from(slot.resource).ok()?.checked_mul(CELLS_PER_RESOURCE)?;
+        self.partials.get(first + slot.kind.number() * action::ALL.len() + slot.action.number())
     }
 }
 
@@ -331,14 +375,18 @@ impl fmt::Debug for Generation {
         f.debug_struct("Generation")
             .field("serial", &self.serial)
             .field("policies", &self.rules.len())
-            .field("routes", &self.routes.len())
+            .field("routes", &self.routes)
             .finish_non_exhaustive()
     }
 }
 
-impl Route {
-    fn new(facts: RouteFacts) -> Option<Self> {
-        let uid = EntityType::Route.uid(&facts.name);
+impl Resource {
+    fn scope(name: &String) -> Option<Self> {
+        Self::new(EntityType::Scope, RouteFacts { name: name.clone(), ..RouteFacts::default() })
+    }
+
+    fn new(kind: EntityType, facts: RouteFacts) -> Option<Self> {
+        let uid = kind.uid(&facts.name);
         let labels: Vec<EntityUid> = facts
             .labels
             .iter()
@@ -352,10 +400,10 @@ impl Route {
             [None, Some(uid.clone())].into_iter().chain(labels.into_iter().map(Some)).collect();
         keys.sort();
         keys.dedup();
-        Some(Self { uid, entity, keys, facts })
+        Some(Self { uid, entity, keys, name: facts.name })
     }
 }
 
-const CELLS_PER_ROUTE: usize = PRINCIPALS.len() * action::ALL.len();
+const CELLS_PER_RESOURCE: usize = PRINCIPALS.len() * action::ALL.len();
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);

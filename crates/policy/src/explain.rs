@@ -1,4 +1,4 @@
-//! Why a request is allowed or denied, found by plain Cedar over all policies.
+//! Why a request is allowed or denied, or a scope granted or not, found by plain Cedar over all policies.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use cedar_policy::{AuthorizationError, Authorizer};
 
 use crate::decide::DenialReason;
 use crate::engine::{Engine, Generation, Slot};
-use crate::facts::{Facts, RouteIndex};
+use crate::facts::{Facts, RouteIndex, ScopeIndex};
 use crate::index::Groups;
 use crate::reads::Reads;
 use crate::source::{Effect, PolicyId, Rule};
@@ -80,8 +80,18 @@ impl Engine {
     /// Why `subject` may or may not do this: plain Cedar over all policies, for people and not for traffic.
     #[must_use]
     pub fn explain(&self, subject: &Subject, route: RouteIndex, facts: &Facts<'_>) -> Explanation {
+        self.explain_slot(self.generation().slot(route, subject, facts), subject, facts)
+    }
+
+    /// Why a token that is minted for this request may or may not carry `scope`.
+    #[must_use]
+    pub fn explain_grant(&self, subject: &Subject, scope: ScopeIndex, facts: &Facts<'_>) -> Explanation {
+        self.explain_slot(self.generation().grant_slot(scope, subject), subject, facts)
+    }
+
+    fn explain_slot(&self, slot: Option<Slot>, subject: &Subject, facts: &Facts<'_>) -> Explanation {
         let generation = self.generation();
-        match generation.slot(route, subject, facts) {
+        match slot {
             Some(slot) if subject.conforms_to(&generation.claims) => {
                 explain(generation, slot, subject, facts)
                     .unwrap_or_else(|| Explanation::denied(DenialReason::PolicyError))

@@ -17,6 +17,10 @@ pub struct RouteFacts {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RouteIndex(pub u32);
 
+/// A scope of minted tokens, as [`Engine::scope`](crate::Engine::scope) gave it: it counts within that engine alone.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ScopeIndex(pub(crate) u32);
+
 /// A request after normalisation and routing. The strings are the canonical ones that the upstream will see.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {

@@ -1,4 +1,4 @@
-//! What remains of the policies for one (principal type, action, route), before any request is known.
+//! What remains of the policies for one (principal type, action, resource), before any request is known.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use cedar_policy::{
 };
 
 use crate::action::Action;
-use crate::engine::Route;
+use crate::engine::Resource;
 use crate::index::{ByPrincipal, Index, principal_key};
 use crate::names::EntityType;
 use crate::reads::Reads;
@@ -72,16 +72,16 @@ pub(crate) fn evaluate(
     index: &Index,
     schema: &Schema,
     stock: &Stock,
-    route: &Route,
+    resource: &Resource,
     kind: EntityType,
     action: Action,
 ) -> Partial {
-    let candidates: Vec<_> = index.candidates(rules, &route.keys, kind, action).collect();
+    let candidates: Vec<_> = index.candidates(rules, &resource.keys, kind, action).collect();
     let reads = candidates.iter().fold(Reads::NOTHING, |reads, (_, rule)| reads | rule.reads);
     if candidates.len() > LARGE || stock.0.load(Ordering::Relaxed) + candidates.len() > MOST {
         return Partial::Whole(reads);
     }
-    let evaluated = try_evaluate(rules, index, schema, &candidates, route, kind, action);
+    let evaluated = try_evaluate(rules, index, schema, &candidates, resource, kind, action);
     if let Some(Partial::Residual(residual)) = &evaluated {
         stock.0.fetch_add(residual.count, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ fn try_evaluate(
     index: &Index,
     schema: &Schema,
     candidates: &[(u32, &Rule)],
-    route: &Route,
+    resource: &Resource,
     kind: EntityType,
     action: Action,
 ) -> Option<Partial> {
@@ -102,9 +102,9 @@ fn try_evaluate(
     }
     let set = PolicySet::from_policies(candidates.iter().map(|(_, rule)| rule.policy.clone())).ok()?;
     let principal = PartialEntityUid::new(kind.name(), None);
-    let resource = PartialEntityUid::from_concrete(route.uid.clone());
-    let request = PartialRequest::new(principal, action.uid(), resource, None, schema).ok()?;
-    let entities = Entities::from_entities([route.entity.clone()], None).ok()?;
+    let uid = PartialEntityUid::from_concrete(resource.uid.clone());
+    let request = PartialRequest::new(principal, action.uid(), uid, None, schema).ok()?;
+    let entities = Entities::from_entities([resource.entity.clone()], None).ok()?;
     let entities = PartialEntities::from_concrete(entities, schema).ok()?;
     let response = set.tpe(&request, &entities, schema).ok()?;
     collect(rules, index, &response, candidates.len())

@@ -3,7 +3,7 @@
 use std::ops::BitOr;
 
 use cedar_policy::Policy;
-use cedar_policy::pst::{Clause, Expr, Literal, Var};
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Var};
 
 /// A set of context attributes, and whether the entities of route or action are read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,7 +18,7 @@ impl Reads {
     pub(crate) const ADDRESS: Self = Self(1 << 4);
     pub(crate) const TIME: Self = Self(1 << 5);
     pub(crate) const TLS: Self = Self(1 << 6);
-    /// The entity of the route or of the action.
+    /// The entity of the route, of the scope that is granted, or of the action.
     pub(crate) const RESOURCE: Self = Self(1 << 7);
     pub(crate) const EVERYTHING: Self = Self(0xff);
 
@@ -49,10 +49,14 @@ impl Reads {
         match node {
             Expr::GetAttr { expr, attr } if is_context(expr) => Some(Self::named(attr)),
             Expr::HasAttr { expr, attrs } if is_context(expr) => Some(Self::named(attrs.first())),
+            // What somebody is in stands with him: the scopes on the right are only compared.
+            Expr::BinaryOp { op: BinaryOp::In, left, right } if names_scopes(right) => {
+                Some(left.reduce(&Self::of_node, &Self::bitor, Self::NOTHING))
+            }
             Expr::Unknown { .. } => Some(Self::EVERYTHING),
             Expr::Var(Var::Resource | Var::Action) => Some(Self::RESOURCE),
             Expr::Literal(Literal::EntityUID(uid)) => Some(match uid.ty.to_string().as_str() {
-                "Route" | "Action" => Self::RESOURCE,
+                "Route" | "Scope" | "Action" => Self::RESOURCE,
                 _ => Self::NOTHING,
             }),
             node if is_context(node) => Some(Self::EVERYTHING),
@@ -84,6 +88,14 @@ impl BitOr for Reads {
 
 fn is_context(expr: &Expr) -> bool {
     matches!(expr, Expr::Var(Var::Context))
+}
+
+fn names_scopes(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(Literal::EntityUID(uid)) => uid.ty.to_string() == "Scope",
+        Expr::Set(members) => members.iter().all(|member| names_scopes(member)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +131,13 @@ mod tests {
         assert!(
             Reads::RESOURCE.is_free_of_context() && !(Reads::RESOURCE | Reads::PATH).is_free_of_context()
         );
+    }
+
+    #[test]
+    fn to_be_in_a_scope_reads_no_entity_of_the_scope() {
+        assert_eq!(reads(r#"principal in Scope::"a" || principal in [Scope::"b"]"#), Reads::NOTHING);
+        assert_eq!(reads(r#"Scope::"a".name == "a""#), Reads::RESOURCE);
+        assert_eq!(reads(r#"resource in Scope::"a""#), Reads::RESOURCE);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A bounded map that forgets what was not asked for lately.
 
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::mem;
 
@@ -8,18 +9,25 @@ use hashbrown::HashMap;
 /// Two generations of entries: when the young one is full it becomes the old one, and the old one is dropped. What
 /// is found among the old moves to the young. Holds at most twice its capacity.
 #[derive(Debug)]
-pub(crate) struct Recent<K, V> {
+pub struct Recent<K, V> {
     capacity: usize,
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
 
 impl<K: Eq + Hash, V: Clone> Recent<K, V> {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// An empty map that holds at most twice `capacity`.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
         Self { capacity, young: HashMap::new(), old: HashMap::new() }
     }
 
-    pub(crate) fn find(&mut self, key: &K) -> Option<V> {
+    /// The value, if it is still there.
+    pub fn find<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         if let Some(value) = self.young.get(key) {
             return Some(value.clone());
         }
@@ -28,14 +36,26 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
         Some(value)
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    /// Puts a value in the place of what was there.
+    pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.capacity {
             self.old = mem::take(&mut self.young);
         }
         self.young.insert(key, value);
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Forgets one.
+    pub fn remove<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
     }
@@ -64,6 +84,16 @@ mod tests {
             recent.insert(number, 'b');
             assert_eq!(recent.find(&0), Some('a'));
         }
+    }
+
+    #[test]
+    fn what_was_removed_is_gone_wherever_it_was() {
+        let mut recent = Recent::new(1);
+        recent.insert("old".to_owned(), ());
+        recent.insert("young".to_owned(), ());
+        recent.remove("old");
+        recent.remove("young");
+        assert_eq!((recent.find("old"), recent.find("young")), (None, None));
     }
 
     #[test]

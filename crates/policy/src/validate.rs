@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::thread;
 
-use cedar_policy::{PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
+use cedar_policy::{PolicySet, ResourceConstraint, Schema, ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
 
 use crate::facts::RouteFacts;
@@ -87,6 +87,22 @@ pub(crate) fn unknown_routes(rules: &[Rule], routes: &[RouteFacts]) -> Vec<Probl
         unknown.map(warning).collect::<Vec<_>>()
     };
     rules.iter().flat_map(warn).collect()
+}
+
+/// Warnings for policies about a scope that no minted token may carry; none if no scopes are known.
+pub(crate) fn unknown_scopes(rules: &[Rule], scopes: &[String]) -> Vec<Problem> {
+    let warn = |rule: &Rule| {
+        let ResourceConstraint::Eq(uid) = rule.policy.resource_constraint() else { return None };
+        let name = uid.id().unescaped();
+        let is_known = uid.type_name().basename() != "Scope" || scopes.iter().any(|scope| scope == name);
+        (!is_known).then(|| {
+            rule.place.problem(
+                format!("for policy `{}`, no minted token has a scope `{name}`", rule.id.as_str()),
+                Some(format!("the scopes are `{}`", scopes.join("`, `"))),
+            )
+        })
+    };
+    if scopes.is_empty() { Vec::new() } else { rules.iter().filter_map(warn).collect() }
 }
 
 /// Takes out of a message for which action Cedar noticed: it says the same of each that the policy applies to.

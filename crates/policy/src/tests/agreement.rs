@@ -1,5 +1,5 @@
 //! Plain Cedar over all policies, plain Cedar over the candidates, what remains after partial evaluation, and memory
-//! say the same: decision, reasons, errors, shadows; on random policies, principals, routes and requests.
+//! say the same: decision, reasons, errors, shadows; on random policies, principals, routes, scopes and requests.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +13,8 @@ use proptest::sample::{select, subsequence};
 use super::{ISSUER, claims, routes};
 use crate::partial::Partial;
 use crate::{
-    CertificateFacts, Decider, Engine, Facts, PolicyId, PolicySource, RouteIndex, Subject, TlsFacts,
+    CertificateFacts, Decider, Denial, DenialReason, Engine, Facts, PolicyId, PolicySource, RouteIndex,
+    ScopeIndex, Subject, TlsFacts,
 };
 
 const LEAVES: &[&str] = &[
@@ -53,6 +54,10 @@ const LEAVES: &[&str] = &[
     r#"context has tls.client && context.tls.client.serial == "1""#,
     r#"context has tls.sni && context.tls.sni == context.host"#,
     r#"{it: context}.it.path == "/a/b""#,
+    r#"Scope::"s1".name == "s1""#,
+    r#"Scope::"s2" has name && principal in [Scope::"s1"]"#,
+    r#"(if principal in Scope::"s1" then resource else Scope::"s2").name == "s1""#,
+    r#"resource in Scope::"s1""#,
 ];
 
 const PRINCIPALS: &[&str] = &[
@@ -74,6 +79,8 @@ const ACTIONS: &[&str] = &[
     r#"action in Action::"read""#,
     r#"action in [Action::"write", Action::"GET"]"#,
     r#"action == Action::"other""#,
+    r#"action == Action::"grant""#,
+    r#"action in [Action::"grant", Action::"read"]"#,
 ];
 
 const RESOURCES: &[&str] = &[
@@ -83,6 +90,8 @@ const RESOURCES: &[&str] = &[
     "resource is Route",
     r#"resource in Label::"tier=core""#,
     r#"resource is Route in Label::"team=red""#,
+    r#"resource == Scope::"s1""#,
+    "resource is Scope",
 ];
 
 fn condition() -> impl Strategy<Value = String> {
@@ -174,10 +183,11 @@ fn compile(policies: Vec<String>) -> (Engine, crate::Compiler) {
         .zip(policies)
         .map(|(number, text)| PolicySource { path: format!("p{number}.cedar").into(), text })
         .collect();
-    if let Err(problems) = Engine::compile(&sources, &claims(), routes()) {
+    let scopes = ["s1", "s2"].map(str::to_owned);
+    if let Err(problems) = Engine::compile_granting(&sources, &claims(), routes(), &scopes) {
         sources.retain(|source| problems.iter().all(|problem| problem.path != source.path));
     }
-    Engine::compile(&sources, &claims(), routes()).unwrap()
+    Engine::compile_granting(&sources, &claims(), routes(), &scopes).unwrap()
 }
 
 proptest! {
@@ -189,7 +199,7 @@ proptest! {
         policies in vec(policy(), 0..40),
         is_large in prop::bool::weighted(0.2),
         principals in vec(principal(), 1..4),
-        requests in vec((any::<prop::sample::Index>(), 0..3_u32, facts()), 1..12),
+        requests in vec((any::<prop::sample::Index>(), 0..5_u32, facts()), 1..12),
     ) {
         let (engine, compiler) = compile(policies);
         if is_large {
@@ -201,19 +211,32 @@ proptest! {
         let mut decider = Decider::new();
         // The first round is decided plainly, the second by what remains, the third also from memory.
         for _ in 0..3 {
-            for (who, route, facts) in &requests {
-                let (subject, route) = (who.get(&subjects), RouteIndex(*route));
-                let explained = engine.explain(subject, route, facts);
+            for (who, resource, facts) in &requests {
+                let subject = who.get(&subjects);
+                let (route, scope) = (RouteIndex(*resource), ScopeIndex(*resource));
+                let (explained, slot) = match generation.slot(route, subject, facts) {
+                    Some(slot) => (engine.explain(subject, route, facts), slot),
+                    None => (
+                        engine.explain_grant(subject, scope, facts),
+                        generation.grant_slot(scope, subject).unwrap(),
+                    ),
+                };
                 let mut expected: Vec<PolicyId> = explained.policies.iter().map(|policy| policy.id.clone()).collect();
                 expected.sort();
-                let (decision, policies) = match decider.decide(&engine, subject, route, facts) {
-                    Ok(permit) => (Ok(()), permit.policies().to_vec()),
-                    Err(denial) => (Err(denial.reason), denial.policies.to_vec()),
-                };
-                prop_assert_eq!(decision, explained.decision);
-                prop_assert_eq!(policies, expected);
+                match decider.decide(&engine, subject, route, facts) {
+                    Ok(permit) => {
+                        prop_assert_eq!(Ok(()), explained.decision);
+                        prop_assert_eq!(permit.policies(), expected);
+                    }
+                    Err(Denial { reason: DenialReason::Stale, .. }) => {
+                        prop_assert_eq!(decider.grants(&engine, subject, scope, facts), explained.is_allowed());
+                    }
+                    Err(denial) => {
+                        prop_assert_eq!(Err(denial.reason), explained.decision);
+                        prop_assert_eq!(&*denial.policies, expected);
+                    }
+                }
 
-                let slot = generation.slot(route, subject, facts).unwrap();
                 let plain = generation.find_plainly(slot, subject, facts).unwrap();
                 let verdict = generation.verdict(Some(plain.clone()));
                 let shadows: Vec<(PolicyId, bool, bool)> = verdict

@@ -131,3 +131,9 @@ fn what_both_halves_hold_may_cross_threads() {
     check::<Subject>();
     check::<crate::Permit>();
 }
+
+#[test]
+fn a_policy_without_an_action_may_compare_its_resource_with_a_route() {
+    let text = r#"permit(principal, action, resource) when { resource == Route::"r1" || resource in [Route::"r2"] };"#;
+    Engine::compile(&[source(text)], &claims(), routes()).unwrap();
+}

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod compiling;
+mod granting;
 mod traps;
 
 use std::sync::Arc;
