@@ -233,3 +233,6 @@ pub(crate) fn is_name(text: &str) -> bool {
 fn is_variable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
+
+#[cfg(test)]
+mod tests;

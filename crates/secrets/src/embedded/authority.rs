@@ -119,7 +119,7 @@ fn moment(seconds: u64) -> Result<OffsetDateTime, Cause> {
     OffsetDateTime::from_unix_timestamp(seconds.try_into().map_err(failed)?).map_err(failed)
 }
 
-fn refused(error: rcgen::Error) -> Cause {
+fn refused(error: impl fmt::Display) -> Cause {
     Cause::Refused(format!("the embedded authority cannot sign this: {error}"))
 }
 
