@@ -72,17 +72,35 @@ impl Site {
     /// The same with variables in the gateway's environment.
     #[must_use]
     pub fn start_with(&self, config: &Value, environment: &[(&str, &str)]) -> Gateway {
-        let directory = self.directory.path();
-        let config = write_config(directory, config);
-        let mut command = Command::new(binary());
-        command.arg("run").arg("-c").arg(config).arg("--ready-file").arg(directory.join(READY));
-        command.envs(environment.iter().copied()).env("NO_COLOR", "1");
-        self.launch(&mut command)
+        self.launch(&mut self.command(config, environment))
+    }
+
+    /// The same, waiting only until the gateway lives: what it needs may be away, see [`Gateway::probe`].
+    #[must_use]
+    pub fn boot(&self, config: &Value, environment: &[(&str, &str)]) -> Gateway {
+        let gateway = self.spawn(&mut self.command(config, environment));
+        eventually("the gateway lives", || (gateway.probe("/livez") == 200).then_some(()));
+        gateway
     }
 
     /// Starts the gateway by a command of the test's own, which must pass `--ready-file` [`Site::ready_file`].
     #[must_use]
     pub fn launch(&self, command: &mut Command) -> Gateway {
+        let gateway = self.spawn(command);
+        eventually("the gateway is ready", || (gateway.probe("/readyz") == 200).then_some(()));
+        gateway
+    }
+
+    fn command(&self, config: &Value, environment: &[(&str, &str)]) -> Command {
+        let directory = self.directory.path();
+        let config = write_config(directory, config);
+        let mut command = Command::new(binary());
+        command.arg("run").arg("-c").arg(config).arg("--ready-file").arg(directory.join(READY));
+        command.envs(environment.iter().copied()).env("NO_COLOR", "1");
+        command
+    }
+
+    fn spawn(&self, command: &mut Command) -> Gateway {
         let directory = self.directory.path().to_owned();
         std::fs::remove_file(directory.join(READY)).ok();
         let mut service = Service::spawn(command, &directory.join("output.log"));
@@ -94,9 +112,7 @@ impl Site {
         });
         let listeners = ready["listeners"].as_object().expect("the ready file names listeners");
         let listeners = listeners.iter().map(|(name, at)| (name.clone(), socket(at))).collect();
-        let gateway = Gateway { service, directory, ready, listeners };
-        eventually("the gateway is ready", || (gateway.probe("/readyz") == 200).then_some(()));
-        gateway
+        Gateway { service, directory, ready, listeners }
     }
 
     /// Writes the configuration as [`Site::start`] would and says where; for the other commands.

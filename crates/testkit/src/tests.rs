@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::{
-    Algorithm, Ask, Authority, Connection, Curl, KeyServer, KubernetesApi, Leaf, Mood, Nginx, Postgres,
-    Protocol, ServerTls, Site, TokenKey, Trust, Upstream, Vault, VaultCluster, claims, eventually, exchange,
-    jwks, run, sha256,
+    Algorithm, Ask, Authority, Connection, Curl, KeyServer, KubernetesApi, Leaf, Meddling, Middle, Mood,
+    Nginx, Postgres, Protocol, ServerTls, Site, TokenKey, Trust, Upstream, Vault, VaultClient, VaultCluster,
+    claims, eventually, exchange, jwks, run, sha256,
 };
 
 #[test]
@@ -191,4 +191,29 @@ fn vault_lets_a_real_service_account_in() {
         vault.call("POST", "auth/kubernetes/login", Some(&shown)).0
     };
     assert_eq!((login("vault"), login("somebody else")), (200, 403));
+}
+
+#[test]
+fn a_go_between_passes_on_lies_and_hangs() {
+    let vault = Vault::dev();
+    let middle = Middle::before(vault.address());
+    let mut client = VaultClient::clone(&vault);
+    client.address = middle.address();
+    let read = |client: &VaultClient| client.call("GET", "auth/token/lookup-self", None);
+    assert_eq!(read(&client).0, 200);
+    middle.meddle("auth/", Meddling::Answer(503, Some(7)));
+    assert_eq!(read(&client).0, 503);
+    assert_eq!(client.call("GET", "sys/health", None).0, 200, "other paths are passed on");
+    middle.meddle("", Meddling::Truncate);
+    assert_eq!(read(&client), (200, json!(null)), "half of an answer is no JSON");
+    middle.meddle("", Meddling::HangUp);
+    assert_eq!(read(&client).0, 0);
+    middle.meddle("", Meddling::Hang);
+    std::thread::scope(|threads| {
+        let waiting = threads.spawn(|| read(&client).0);
+        eventually("the call arrived", || (middle.calls("auth/") == 5).then_some(()));
+        middle.behave();
+        assert_eq!(waiting.join().unwrap(), 200);
+    });
+    assert!(middle.shown().iter().all(|(token, _)| token.as_deref() == Some(vault.token())));
 }
