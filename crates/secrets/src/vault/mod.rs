@@ -1,8 +1,17 @@
 //! Vault and OpenBao.
 
 mod answer;
+mod answers;
 mod call;
+mod chain;
+mod database;
+mod kv;
+mod leases;
+mod mounts;
+mod pki;
 mod settings;
+mod transit;
+mod wrapping;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,16 +19,21 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+#[doc(hidden)]
+pub use self::answers::read_as_everything;
+pub use self::kv::{Metadata, Replaces};
+pub use self::leases::LeaseState;
+use self::mounts::Mounts;
 pub use self::settings::{Login, Settings, Wrapped};
-use crate::reading::{
-    CertificateRequest, IssuedCertificate, KeyVersion, Lease, Reading, Signature, SigningAlgorithm,
-};
+pub use self::transit::Item;
 use crate::{Cause, StoreError};
 
 /// A cluster: its addresses, one login, one circuit breaker, one prober.
 #[derive(Debug)]
 pub struct Vault {
     settings: Settings,
+    /// What is mounted where, as far as it was asked.
+    mounts: Mounts,
 }
 
 /// What `status` and metrics show of a cluster.
@@ -52,7 +66,7 @@ impl Vault {
     /// # Errors
     /// A setting that cannot work, in words.
     pub fn new(settings: Settings) -> Result<Arc<Self>, String> {
-        Ok(Arc::new(Self { settings }))
+        Ok(Arc::new(Self { settings, mounts: Mounts::default() }))
     }
 
     /// Keeps the login alive until `stop`, then revokes it: logs in, renews at two thirds, logs in anew with overlap before
@@ -80,55 +94,6 @@ impl Vault {
     pub fn cut(&self, lasts: Duration) {
         let _ = lasts;
         todo!("helper SESSION")
-    }
-
-    pub(crate) async fn read(&self, path: &str) -> Result<Reading, StoreError> {
-        let _ = path;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn sign_certificate(
-        &self,
-        request: &CertificateRequest,
-    ) -> Result<IssuedCertificate, StoreError> {
-        let _ = request;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn authorities(&self, mount: &str) -> Result<String, StoreError> {
-        let _ = mount;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn revocation_list(&self, mount: &str) -> Result<Option<String>, StoreError> {
-        let _ = mount;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn renew(&self, lease: &Lease) -> Result<Lease, StoreError> {
-        let _ = lease;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn revoke(&self, lease: &Lease) -> Result<(), StoreError> {
-        let _ = lease;
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn sign(
-        &self,
-        mount: &str,
-        key: &str,
-        algorithm: SigningAlgorithm,
-        input: &[u8],
-    ) -> Result<Signature, StoreError> {
-        let _ = (mount, key, algorithm, input);
-        Err(self.error(Cause::Timeout))
-    }
-
-    pub(crate) async fn signing_keys(&self, mount: &str, key: &str) -> Result<Vec<KeyVersion>, StoreError> {
-        let _ = (mount, key);
-        Err(self.error(Cause::Timeout))
     }
 
     fn error(&self, cause: Cause) -> StoreError {
