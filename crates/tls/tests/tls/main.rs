@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod acme;
 mod authority;
 mod connect;
 mod credential;
