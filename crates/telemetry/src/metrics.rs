@@ -115,6 +115,20 @@ impl Metrics {
         *lock(&self.series.shadow) = counts;
     }
 
+    /// Refused requests by stable code.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.series.refusals.sums().into_iter().collect()
+    }
+
+    /// Failed attempts to load material, by kind and name.
+    #[must_use]
+    pub fn material_failures(&self) -> Vec<(String, u64)> {
+        let material = lock(&self.series.material);
+        let failures = material.iter().filter(|(_, state)| state.failures > 0);
+        failures.map(|((kind, name), state)| (format!("{} `{name}`", kind.as_str()), state.failures)).collect()
+    }
+
     /// Takes over what is known of the stores of secrets; for a tick of the control runtime.
     pub fn secret_stores(&self, stores: Vec<SecretStore>) {
         *lock(&self.series.stores) = stores;

@@ -66,6 +66,8 @@ pub struct VaultStore {
     pub certificate: Option<CertificateFiles>,
     /// For each request.
     pub timeout: Duration,
+    /// Where the configuration says what its login shows.
+    pub at: At,
 }
 
 /// The store on this machine.

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin::{Control, Drill, Reloading};
 use serde_json::{Value, json};
+use tokio::task::{JoinError, spawn_blocking};
 
+use super::prepare::{Occasion, prepare};
 use super::reload::Reloader;
 use super::status::status;
 use super::wall_clock;
@@ -31,19 +33,36 @@ impl Control for Door {
     }
 }
 
-/// Reloads on a thread that may block: policies of a large configuration take seconds to compile. Meanwhile material is
-/// renewed and `status` answers; only publishing needs the gateway's state.
+/// Reads the configuration, asks the stores for what is new in it, and publishes it. What may block runs on threads of its
+/// own (policies of a large configuration take seconds to compile), and nothing waits for a caller that hung up. Meanwhile
+/// material is renewed and `status` answers; only publishing needs the gateway's state.
 pub(super) async fn reload(reloader: Arc<Mutex<Reloader>>) -> Result<u64, Vec<String>> {
-    let reloading = tokio::task::spawn_blocking(move || {
-        let (turn, file) = {
+    let tasks = lock(&reloader).tasks.clone();
+    let reloading = tasks.spawn(async move {
+        let (turn, file, work) = {
             let reloader = lock(&reloader);
-            (reloader.turn.clone(), reloader.file.clone())
+            (reloader.turn.clone(), reloader.file.clone(), reloader.work.clone())
         };
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = config::load(&file, wall_clock());
-        lock(&reloader).take(loaded)
+        let _turn = turn.lock().await;
+        let loaded = spawn_blocking(move || config::load(&file, wall_clock())).await.map_err(broken)?;
+        let loaded = match loaded {
+            Ok(checked) if checked.fingerprint == lock(&reloader).fingerprint => {
+                lock(&reloader).living.wake();
+                Ok(None)
+            }
+            Ok(checked) => {
+                let former = lock(&reloader).living.clone();
+                prepare(checked, &former, &work, Occasion::Reload).await.map(Some)
+            }
+            Err(problems) => Err(problems),
+        };
+        spawn_blocking(move || lock(&reloader).take(loaded)).await.map_err(broken)?
     });
-    reloading.await.unwrap_or_else(|error| Err(vec![format!("the reload did not end: {error}")]))
+    reloading.await.unwrap_or_else(|error| Err(broken(error)))
+}
+
+fn broken(error: JoinError) -> Vec<String> {
+    vec![format!("the reload did not end: {error}")]
 }
 
 pub(super) fn lock(reloader: &Mutex<Reloader>) -> MutexGuard<'_, Reloader> {

@@ -1,6 +1,26 @@
-//! Jobs of a running gateway: what keeps material from stores fresh, one for each entry.
+//! Jobs of a running gateway: each keeps the material of one entry fresh from a store.
+//!
+//! A job tries once before its generation counts ([`NewJob`]); with the generation it begins to run ([`LivingJob`]) and
+//! publishes into the entry's slot until it is dropped.
 
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use admin::{Pending, Readiness};
+use rotation::{Keeper, Life, Progress, Sink, Source, SourceError};
+use secrets::SecretString;
+use telemetry::{Material as Kind, Metrics};
+use tls::{Credential, Trust};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::DropGuard;
+
+use super::material::subject;
+use super::stores::Tasks;
+use super::wall_clock;
+use crate::config::model::Name;
+
+/// What a job keeps fresh.
+pub(super) type JobKey = (Kind, Name);
 
 /// Keeps the material of one entry fresh until it is dropped.
 #[derive(Debug)]
@@ -9,16 +29,166 @@ pub(super) struct LivingJob {
     pub(super) slot: u64,
     /// The stores that it asks.
     pub(super) stores: Vec<u64>,
+    progress: watch::Receiver<Progress>,
+    _running: DropGuard,
 }
 
 impl LivingJob {
+    /// Where it stands.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
     /// Whether there is material.
     pub(super) fn is_held(&self) -> bool {
-        false
+        self.progress.borrow().held.is_some()
     }
 
     /// When what is held ends, whatever the gateway does.
     pub(super) fn ends(&self) -> Option<SystemTime> {
-        None
+        self.progress.borrow().held.and_then(|life| life.ends)
+    }
+}
+
+/// A job that has tried once and does not run yet.
+pub(super) struct NewJob {
+    /// The stores that it asks.
+    pub(super) stores: Vec<u64>,
+    pub(super) begun: Begun,
+}
+
+/// By what a job obtains.
+pub(super) enum Begun {
+    Certificate(Box<dyn Job<Arc<Credential>>>),
+    Trust(Box<dyn Job<Arc<Trust>>>),
+    Values(Box<dyn Job<Vec<SecretString>>>),
+}
+
+impl Begun {
+    /// Gives back what was obtained: the generation is refused.
+    pub(super) fn abandon(self, tasks: &Tasks) {
+        match self {
+            Self::Certificate(job) => job.abandon(tasks),
+            Self::Trust(job) => job.abandon(tasks),
+            Self::Values(job) => job.abandon(tasks),
+        }
+    }
+}
+
+/// A job of any source.
+pub(super) trait Job<M>: Send {
+    /// Publishes what was obtained, if anything was, and goes on.
+    fn start(self: Box<Self>, sink: MaterialSink<M>, slot: u64, stores: Vec<u64>, tasks: &Tasks) -> LivingJob;
+
+    /// Gives back what was obtained.
+    fn abandon(self: Box<Self>, tasks: &Tasks);
+}
+
+/// A source that has tried once.
+pub(super) struct Tried<S: Source> {
+    pub(super) keeper: Keeper<S>,
+    pub(super) first: Option<S::Material>,
+}
+
+impl<S: Source + 'static> Job<S::Material> for Tried<S> {
+    fn start(
+        self: Box<Self>,
+        mut sink: MaterialSink<S::Material>,
+        slot: u64,
+        stores: Vec<u64>,
+        tasks: &Tasks,
+    ) -> LivingJob {
+        let progress = self.keeper.progress();
+        let held = progress.borrow().held;
+        match (self.first, held) {
+            (Some(material), Some(life)) => sink.publish(material, &life),
+            _ => sink.wait(),
+        }
+        let stop = tasks.jobs.stop.child_token();
+        tasks.jobs.tracker.spawn(self.keeper.run(sink, stop.clone()));
+        LivingJob { slot, stores, progress, _running: stop.drop_guard() }
+    }
+
+    fn abandon(self: Box<Self>, tasks: &Tasks) {
+        tasks.jobs.tracker.spawn(self.keeper.abandon());
+    }
+}
+
+/// Where jobs tell how they fare.
+#[derive(Clone, Debug)]
+pub(super) struct Tell {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Readiness,
+    /// Told when material was published: a listener may open.
+    pub(super) published: Arc<Notify>,
+}
+
+/// Publishes the material of one entry, and tells how its job fares.
+pub(super) struct MaterialSink<M> {
+    pub(super) key: JobKey,
+    pub(super) tell: Tell,
+    /// Takes material, or says why not: then what was there stays.
+    pub(super) take: Box<dyn FnMut(M) -> Result<(), String> + Send + Sync>,
+    /// Whether somebody still uses the material before the last one.
+    pub(super) is_former_in_use: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Held until there is material: the gateway is not ready before.
+    pub(super) pending: Option<Pending>,
+}
+
+impl<M> MaterialSink<M> {
+    /// A sink for material that nobody has to give back.
+    pub(super) fn new(
+        key: JobKey,
+        tell: Tell,
+        take: impl FnMut(M) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { key, tell, take: Box::new(take), is_former_in_use: Box::new(|| false), pending: None }
+    }
+
+    /// There is no material yet.
+    fn wait(&mut self) {
+        let (kind, name) = &self.key;
+        self.pending = Some(self.tell.readiness.task(subject(*kind, name)));
+    }
+
+    fn lives(&self, life: &Life) {
+        let (kind, name) = &self.key;
+        // What a certificate or bundle says of itself is noted where it is published.
+        if matches!(kind, Kind::Credential | Kind::SigningKey) {
+            self.tell.metrics.material_loaded(*kind, name.as_str(), wall_clock(), life.ends);
+        }
+        self.tell.readiness.recovered(&subject(*kind, name));
+    }
+}
+
+impl<M> Sink<M> for MaterialSink<M> {
+    fn publish(&mut self, material: M, life: &Life) {
+        let (kind, name) = &self.key;
+        if let Err(reason) = (self.take)(material) {
+            self.tell.metrics.material_failed(*kind, name.as_str());
+            tracing::warn!(kind = kind.as_str(), %name, reason, "new material is refused, the former stays");
+            self.tell.readiness.degraded(subject(*kind, name), reason);
+            return;
+        }
+        tracing::info!(kind = kind.as_str(), %name, "new material is in use");
+        self.lives(life);
+        self.pending = None;
+        self.tell.published.notify_one();
+    }
+
+    fn confirmed(&mut self, life: &Life) {
+        self.lives(life);
+    }
+
+    fn failed(&mut self, error: &SourceError, next: SystemTime) {
+        let (kind, name) = &self.key;
+        self.tell.metrics.material_failed(*kind, name.as_str());
+        self.tell.readiness.degraded(subject(*kind, name), error.to_string());
+        let wait = next.duration_since(wall_clock()).unwrap_or_default().as_secs();
+        tracing::warn!(kind = kind.as_str(), %name, reason = %error, retry_seconds = wait, "material is not renewed");
+    }
+
+    fn is_former_in_use(&self) -> bool {
+        (self.is_former_in_use)()
     }
 }

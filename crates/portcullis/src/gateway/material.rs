@@ -13,13 +13,14 @@ use telemetry::{Material as Kind, Metrics};
 use tls::{Credential, Trust};
 
 use super::generation::Living;
+use super::stores::LivingStore;
 use crate::config::material::{Bytes, FromFiles, KeyFile, MaterialError};
 use crate::config::model::{CertificateSource, Jwks, Name, TrustSource};
 
 /// Looks at files, and remembers what it saw.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    seen: BTreeMap<(Kind, Name), Seen>,
+    seen: BTreeMap<(Kind, String), Seen>,
 }
 
 /// The content that a look found and that is not taken.
@@ -46,7 +47,7 @@ impl Watch {
         let mut unsettled = false;
         for (name, held) in &living.certificates {
             let CertificateSource::Files(files) = &held.definition else { continue };
-            let look = self.judge(Kind::Certificate, name, files, |digest| held.holds(digest), tell);
+            let look = self.judge(Kind::Certificate, name.as_str(), files, |digest| held.holds(digest), tell);
             if let Look::Taken(value, digest) = look {
                 held.publish(Arc::clone(&value), digest);
                 note_certificate(tell.metrics, name, &value, tell.now);
@@ -56,7 +57,7 @@ impl Watch {
         }
         for (name, held) in &living.trust {
             let TrustSource::Files { .. } = held.definition.entry.source else { continue };
-            let look = self.judge(Kind::Trust, name, &held.definition, |digest| held.holds(digest), tell);
+            let look = self.judge(Kind::Trust, name.as_str(), &held.definition, |digest| held.holds(digest), tell);
             if let Look::Taken(value, digest) = look {
                 held.publish(Arc::clone(&value), digest);
                 note_trust(tell.metrics, name, &value, tell.now);
@@ -64,10 +65,13 @@ impl Watch {
                 unsettled |= matches!(look, Look::Unsettled);
             }
         }
+        for (name, store) in &living.stores {
+            unsettled |= self.look_at_store(name, store, tell);
+        }
         for (name, issuer) in &living.issuers {
             let Jwks::File(reference) = &issuer.keys.source.jwks else { continue };
             let file = KeyFile(reference.clone());
-            let look = self.judge(Kind::Jwks, name, &file, |digest| issuer.keys.holds(digest), tell);
+            let look = self.judge(Kind::Jwks, name.as_str(), &file, |digest| issuer.keys.holds(digest), tell);
             if let Look::Taken(keys, digest) = look {
                 issuer.keys.publish_file(keys, digest, tell.now);
                 tell.metrics.material_loaded(Kind::Jwks, name.as_str(), tell.now, None);
@@ -78,10 +82,29 @@ impl Watch {
         unsettled
     }
 
+    /// Looks at what a store's servers and login are proven with.
+    fn look_at_store(&mut self, name: &Name, store: &LivingStore, tell: &Tell<'_>) -> bool {
+        let name = format!("{OF_STORE}{name}");
+        let mut unsettled = false;
+        if let Some(held) = &store.trust {
+            match self.judge(Kind::Trust, &name, &held.definition, |digest| held.holds(digest), tell) {
+                Look::Taken(value, digest) => held.publish(value, digest),
+                look => unsettled |= matches!(look, Look::Unsettled),
+            }
+        }
+        if let Some(held) = &store.certificate {
+            match self.judge(Kind::Certificate, &name, &held.definition, |digest| held.holds(digest), tell) {
+                Look::Taken(value, digest) => held.publish(value, digest),
+                look => unsettled |= matches!(look, Look::Unsettled),
+            }
+        }
+        unsettled
+    }
+
     /// Forgets what left the configuration.
     pub(super) fn retain(&mut self, living: &Living, readiness: &Readiness) {
         self.seen.retain(|(kind, name), _| {
-            let stays = is_configured(*kind, name.as_str(), living);
+            let stays = is_configured(*kind, name, living);
             if !stays {
                 readiness.recovered(&subject(*kind, name));
             }
@@ -92,12 +115,12 @@ impl Watch {
     fn judge<F: FromFiles>(
         &mut self,
         kind: Kind,
-        name: &Name,
+        name: &str,
         of: &F,
         holds: impl FnOnce(&[u8; 32]) -> bool,
         tell: &Tell<'_>,
     ) -> Look<F::Value> {
-        let key = (kind, name.clone());
+        let key = (kind, name.to_owned());
         let bytes = match Bytes::read(of) {
             Ok(bytes) => bytes,
             Err(errors) => {
@@ -125,7 +148,7 @@ impl Watch {
             Ok(loaded) => {
                 self.seen.remove(&key);
                 tell.readiness.recovered(&subject(kind, name));
-                tracing::info!(kind = word(kind), %name, "new material is in use");
+                tracing::info!(kind = word(kind), name, "new material is in use");
                 Look::Taken(loaded.value, loaded.digest)
             }
             Err(error) => {
@@ -135,7 +158,7 @@ impl Watch {
         }
     }
 
-    fn failed(&mut self, key: (Kind, Name), seen: Seen, error: &MaterialError, tell: &Tell<'_>) {
+    fn failed(&mut self, key: (Kind, String), seen: Seen, error: &MaterialError, tell: &Tell<'_>) {
         if self.seen.get(&key) == Some(&seen) {
             return;
         }
@@ -169,6 +192,9 @@ pub(super) fn note_trust(metrics: &Metrics, name: &Name, trust: &Trust, now: Sys
 
 /// Whether an entry of this kind and name is part of what lives.
 pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
+    if let Some(store) = name.strip_prefix(OF_STORE) {
+        return living.stores.contains_key(store);
+    }
     match kind {
         Kind::Certificate => living.certificates.contains_key(name),
         Kind::Trust => living.trust.contains_key(name),
@@ -184,9 +210,12 @@ pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
 }
 
 /// What readiness calls an entry.
-pub(super) fn subject(kind: Kind, name: &Name) -> String {
+pub(super) fn subject(kind: Kind, name: impl std::fmt::Display) -> String {
     format!("{} `{name}`", word(kind))
 }
+
+/// Before the name of a store: what it is proven with has no name of its own, and names have no spaces.
+const OF_STORE: &str = "of store ";
 
 const fn word(kind: Kind) -> &'static str {
     match kind {

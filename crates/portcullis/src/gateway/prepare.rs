@@ -1,6 +1,30 @@
-//! Between reading a configuration and publishing it: stores are asked for what the configuration needs.
+//! Between reading a configuration and publishing it: stores are asked for what it needs and nobody holds yet.
+//!
+//! **Passes:** a configuration whose new entries were all obtained once; at the start also one whose stores are away, since
+//! its jobs try on. **Refused:** an entry of which a store says that it does not exist or may not be read, and, at a reload,
+//! one that cannot be obtained now: what serves goes on.
 
-use crate::config::Span;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rotation::{Keeper, Source, SourceError};
+use secrets::{Cause, Reference, StoreError, Stores};
+use telemetry::Material as Kind;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::generation::Living;
+use super::jobs::{Begun, JobKey, NewJob, Tried};
+use super::stores::{self, LivingStore, Tasks};
+use super::wall_clock;
+use crate::config::material::trust_options;
+use crate::config::model::{
+    CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore, TokenSigner, TrustSource,
+    UpstreamCredentials,
+};
+use crate::config::{Checked, Problems, Span};
 
 /// What is wrong, and the entry that is to blame.
 #[derive(Clone, Debug)]
@@ -14,3 +38,217 @@ impl Fault {
         Self { span, reason: reason.to_string() }
     }
 }
+
+/// A configuration with the stores it names and the jobs that are new in it.
+pub(super) struct Prepared {
+    pub(super) checked: Checked,
+    pub(super) stores: BTreeMap<Name, Arc<LivingStore>>,
+    pub(super) jobs: BTreeMap<JobKey, NewJob>,
+}
+
+/// When a configuration is prepared: what an absent store means depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Occasion {
+    /// Nothing serves yet: jobs whose store is away go on without material.
+    Start,
+    /// Something serves: what cannot be obtained now is refused.
+    Reload,
+}
+
+/// Asks the stores.
+///
+/// # Errors
+/// Every entry that stops the configuration; what was obtained for it is given back.
+pub(super) async fn prepare(
+    checked: Checked,
+    former: &Living,
+    tasks: &Tasks,
+    occasion: Occasion,
+) -> Result<Prepared, Problems> {
+    let stores = match stores::next(&checked.config.stores, &former.stores, tasks) {
+        Ok(stores) => stores,
+        Err(faults) => return Err(problems(&checked, faults)),
+    };
+    let around = Around { stores: &stores, handles: Arc::new(stores::handles(&stores)), former };
+    let mut tries = JoinSet::new();
+    around.certificates(&checked.config, &mut tries);
+    around.trust(&checked.config, &mut tries);
+    let mut jobs = BTreeMap::new();
+    let mut faults = Vec::new();
+    for outcome in tries.join_all().await {
+        let Outcome { key, span, job, error } = outcome;
+        if let Some(error) = error {
+            let is_fault = error.is_configuration() || occasion == Occasion::Reload;
+            if is_fault {
+                faults.push(Fault::new(span, format!("nothing for {}: {error}", super::material::subject(key.0, &key.1))));
+            } else {
+                tracing::warn!(kind = key.0.as_str(), name = %key.1, reason = %error, "not there yet, tried on");
+            }
+        }
+        jobs.insert(key, job);
+    }
+    if faults.is_empty() {
+        return Ok(Prepared { checked, stores, jobs });
+    }
+    jobs.into_values().for_each(|job| job.begun.abandon(tasks));
+    Err(problems(&checked, faults))
+}
+
+fn problems(checked: &Checked, faults: Vec<Fault>) -> Problems {
+    checked.problems(faults.into_iter().map(|fault| (fault.span, fault.reason)).collect())
+}
+
+/// How the first try of a job went.
+struct Outcome {
+    key: JobKey,
+    span: Span,
+    job: NewJob,
+    error: Option<SourceError>,
+}
+
+/// What jobs are made with.
+struct Around<'a> {
+    stores: &'a BTreeMap<Name, Arc<LivingStore>>,
+    handles: Arc<Stores>,
+    former: &'a Living,
+}
+
+impl Around<'_> {
+    fn certificates(&self, config: &Config, tries: &mut JoinSet<Outcome>) {
+        for (name, source) in &config.certificates {
+            let key = (Kind::Certificate, name.clone());
+            let goes_on = |stores: &[u64]| {
+                self.former.certificates.get(name).is_some_and(|held| held.definition == *source)
+                    && self.runs(&key, stores)
+            };
+            match source {
+                CertificateSource::Files(_) => {}
+                CertificateSource::Held { certificate, key: secret } => {
+                    let (stores, wake) = self.of([certificate, secret]);
+                    if !goes_on(&stores) {
+                        let source = rotation::HeldCertificate::new(
+                            Arc::clone(&self.handles),
+                            certificate.reference.clone(),
+                            secret.reference.clone(),
+                            refresh(&certificate.reference),
+                        );
+                        attempt(tries, key.clone(), certificate.span, stores, wake, source, Begun::Certificate);
+                    }
+                }
+                CertificateSource::Pki(pki) => {
+                    let Some(living) = self.stores.get(&pki.store) else { continue };
+                    let stores = vec![living.id];
+                    if !goes_on(&stores) {
+                        let source = rotation::PkiCertificate {
+                            store: living.store.clone(),
+                            mount: pki.mount.clone(),
+                            role: pki.role.clone(),
+                            common_name: pki.common_name.clone(),
+                            dns_names: pki.dns_names.clone(),
+                            addresses: pki.addresses.clone(),
+                            uris: pki.uris.clone(),
+                            ttl: pki.ttl,
+                            key: match pki.key {
+                                KeyKind::P256 => rotation::KeyKind::P256,
+                                KeyKind::P384 => rotation::KeyKind::P384,
+                                KeyKind::Ed25519 => rotation::KeyKind::Ed25519,
+                            },
+                        };
+                        let wake = living.woken();
+                        attempt(tries, key.clone(), pki.at.0, stores, wake, source, Begun::Certificate);
+                    }
+                }
+                CertificateSource::Acme(_) => {}
+            }
+        }
+    }
+
+    fn trust(&self, config: &Config, tries: &mut JoinSet<Outcome>) {
+        for (name, entry) in &config.trust {
+            let TrustSource::Pki { store, mount, crl, at } = &entry.source else { continue };
+            let Some(living) = self.stores.get(store) else { continue };
+            let key = (Kind::Trust, name.clone());
+            let stores = vec![living.id];
+            let is_same = self.former.trust.get(name).is_some_and(|held| held.definition.entry == *entry);
+            if is_same && self.runs(&key, &stores) {
+                continue;
+            }
+            let source = rotation::PkiTrust::new(
+                living.store.clone(),
+                mount.clone(),
+                *crl,
+                name.into(),
+                trust_options(entry),
+                REFRESH_TRUST,
+            );
+            attempt(tries, key, at.0, stores, living.woken(), source, Begun::Trust);
+        }
+    }
+
+    /// The stores that references point into, and what wakes a job that reads them.
+    fn of<'r>(
+        &self,
+        references: impl IntoIterator<Item = &'r SecretReference>,
+    ) -> (Vec<u64>, watch::Receiver<u64>) {
+        let living: Vec<_> = references
+            .into_iter()
+            .filter_map(|reference| match &reference.reference {
+                Reference::Vault { store, .. } => self.stores.get(store.as_str()),
+                Reference::Embedded { .. } => self
+                    .stores
+                    .values()
+                    .find(|living| matches!(living.definition, SecretStore::Embedded(_))),
+                Reference::File { .. } | Reference::Env { .. } => None,
+            })
+            .collect();
+        // Nothing wakes a job without a store: it looks again by itself.
+        let wake = living.first().map_or_else(|| watch::channel(0).1, |living| living.woken());
+        (living.iter().map(|living| living.id).collect(), wake)
+    }
+
+    fn runs(&self, key: &JobKey, stores: &[u64]) -> bool {
+        self.former.jobs.get(key).is_some_and(|job| job.stores == stores)
+    }
+}
+
+/// Tries once, bounded in time.
+fn attempt<S: Source + 'static>(
+    tries: &mut JoinSet<Outcome>,
+    key: JobKey,
+    span: Span,
+    stores: Vec<u64>,
+    wake: watch::Receiver<u64>,
+    source: S,
+    begun: fn(Box<dyn super::jobs::Job<S::Material>>) -> Begun,
+) {
+    tries.spawn(async move {
+        let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
+        let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
+            Ok(Ok(material)) => (material, None),
+            Ok(Err(error)) => (None, Some(error)),
+            Err(_) => {
+                let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
+                (None, Some(SourceError::Store(slow)))
+            }
+        };
+        let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
+        Outcome { key, span, job, error }
+    });
+}
+
+/// How often values without a lease are read again: local ones soon, those of a cluster without being a load.
+const fn refresh(reference: &Reference) -> Duration {
+    match reference {
+        Reference::Vault { .. } => Duration::from_secs(60),
+        Reference::Embedded { .. } | Reference::File { .. } | Reference::Env { .. } => Duration::from_secs(2),
+    }
+}
+
+/// How often authorities and lists are fetched at the latest.
+const REFRESH_TRUST: Duration = Duration::from_secs(300);
+
+/// New leases beyond what the plan needs: a credential that does not last must not fill the database with users.
+const MINTS_PER_HOUR: u32 = 20;
+
+/// How long the first try of an entry may take; at the start, traffic that needs no store waits for it.
+const PATIENCE: Duration = Duration::from_secs(6);

@@ -8,19 +8,24 @@ use std::time::{Duration, SystemTime};
 
 use admin::Readiness;
 use arc_swap::ArcSwap;
+use policy::Engine;
 use proxy::Snapshot;
 use proxy::core::{Command, CoreHandle, CoreSpec};
 use proxy::listener::Socket;
 use telemetry::{AccessLog, LogLevel, Metrics};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::generation::{Living, Surroundings};
+use super::jobs;
 use super::jwks::Fetcher;
 use super::listeners::missing;
 use super::material::{self, Tell};
+use super::prepare::Prepared;
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
+use super::stores::{LivingStore, Tasks};
 use super::wall_clock;
 use super::watch::fingerprint;
 use crate::config::model::{CertificateSource, Config, Jwks, Name, TrustSource};
@@ -53,8 +58,12 @@ pub(super) struct Reloader {
     /// All of the control side's tasks; they run until `stop`.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// What stores and jobs run on.
+    pub(super) work: Tasks,
+    /// Told when a job has published material: a listener may open.
+    pub(super) published: Arc<Notify>,
     /// Held while a configuration is loaded: one at a time, so that the newest is published last.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The cores, and what they serve.
@@ -107,6 +116,14 @@ impl Cores {
     }
 }
 
+/// The next generation, bound and built.
+struct Built {
+    sockets: Sockets,
+    addresses: BTreeMap<Name, SocketAddr>,
+    snapshot: Snapshot,
+    living: Living,
+}
+
 /// How the last attempt to load the configuration ended.
 #[derive(Debug)]
 pub(super) struct Last {
@@ -115,14 +132,14 @@ pub(super) struct Last {
 }
 
 impl Reloader {
-    /// Publishes what the file says, or nothing. What says the same as before is no new generation.
+    /// Publishes what the file says, or nothing. What says the same as before (`None`) is no new generation.
     ///
     /// # Errors
     /// Every problem, in words; the generation that serves goes on.
-    pub(super) fn take(&mut self, loaded: Result<Checked, Problems>) -> Result<u64, Vec<String>> {
+    pub(super) fn take(&mut self, loaded: Result<Option<Prepared>, Problems>) -> Result<u64, Vec<String>> {
         let result = match loaded {
-            Ok(checked) if checked.fingerprint == self.fingerprint => Ok(self.generation),
-            Ok(checked) => self.publish(checked).map_err(|problem| vec![problem]),
+            Ok(None) => Ok(self.generation),
+            Ok(Some(prepared)) => self.publish(prepared).map_err(|problem| vec![problem]),
             Err(problems) => Err(lines(&problems)),
         };
         let problems = result.as_ref().err().cloned().unwrap_or_default();
@@ -149,33 +166,33 @@ impl Reloader {
     ///
     /// # Errors
     /// When a socket can't be bound or names can't become handles; nothing has changed then.
-    pub(super) fn publish(&mut self, checked: Checked) -> Result<u64, String> {
+    pub(super) fn publish(&mut self, prepared: Prepared) -> Result<u64, String> {
+        let Prepared { checked, stores, jobs } = prepared;
         let Checked { config, material, engine, compiler, fingerprint, warnings, .. } = checked;
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
-        let former = self.serving.as_ref().map(|config| &config.listeners);
-        let bind = |name: &Name| config.listeners.get(name).map(|listener| listener.bind);
-        let stays = |name: &Name| {
-            former.and_then(|all| all.get(name)).is_some_and(|was| Some(was.bind) == bind(name))
+        let built = self.build(&config, engine, &stores).and_then(|built| {
+            let policy = std::thread::Builder::new().name("policy".to_owned());
+            policy.spawn(move || compiler.run()).map_err(|error| error.to_string())?;
+            Ok(built)
+        });
+        let Built { sockets, addresses, snapshot, mut living } = match built {
+            Ok(built) => built,
+            Err(error) => {
+                jobs.into_values().for_each(|job| job.begun.abandon(&self.work));
+                return Err(error);
+            }
         };
-        let sockets = sockets::bind(&config, |name| !stays(name), &mut self.inherited, self.cores.count)
-            .map_err(|error| error.to_string())?;
-        let mut addresses = self.addresses.clone();
-        addresses.retain(|name, _| config.listeners.contains_key(name));
-        addresses.extend(sockets::addresses(&sockets));
-        let around =
-            Surroundings { generation: self.generation + 1, metrics: &self.metrics, addresses: &addresses };
-        let (snapshot, living) =
-            self.living.next(&config, engine, &around).map_err(|error| error.to_string())?;
-        std::thread::Builder::new()
-            .name("policy".to_owned())
-            .spawn(move || compiler.run())
-            .map_err(|error| error.to_string())?;
 
         // From here on nothing fails but the start of the first cores.
-        let now = wall_clock();
-        living.publish(&material, &self.metrics, now);
+        living.publish(&material, &self.metrics, wall_clock());
+        let tell = jobs::Tell {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            published: self.published.clone(),
+        };
+        living.run_jobs(&self.living, jobs, &tell, &self.work);
         self.cores.publish(Arc::new(snapshot)).map_err(|error| error.to_string())?;
         self.generation += 1;
         let gone: Vec<Name> =
@@ -199,6 +216,34 @@ impl Reloader {
         self.fingerprint = fingerprint;
         self.tried = fingerprint;
         Ok(self.generation)
+    }
+
+    /// Binds and builds the next generation; what serves is not touched.
+    fn build(
+        &mut self,
+        config: &Config,
+        engine: Engine,
+        stores: &BTreeMap<Name, Arc<LivingStore>>,
+    ) -> Result<Built, String> {
+        let former = self.serving.as_ref().map(|config| &config.listeners);
+        let bind = |name: &Name| config.listeners.get(name).map(|listener| listener.bind);
+        let stays = |name: &Name| {
+            former.and_then(|all| all.get(name)).is_some_and(|was| Some(was.bind) == bind(name))
+        };
+        let sockets = sockets::bind(config, |name| !stays(name), &mut self.inherited, self.cores.count)
+            .map_err(|error| error.to_string())?;
+        let mut addresses = self.addresses.clone();
+        addresses.retain(|name, _| config.listeners.contains_key(name));
+        addresses.extend(sockets::addresses(&sockets));
+        let around = Surroundings {
+            generation: self.generation + 1,
+            metrics: &self.metrics,
+            addresses: &addresses,
+            stores,
+        };
+        let (snapshot, living) =
+            self.living.next(config, engine, &around).map_err(|error| error.to_string())?;
+        Ok(Built { sockets, addresses, snapshot, living })
     }
 
     /// Opens the listeners that have what they need.
@@ -233,6 +278,7 @@ impl Reloader {
             self.metrics.shadow_policies(counts.collect());
         }
         self.open_listeners();
+        self.metrics.secret_stores(self.living.store_counts(now));
         self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
     }
 

@@ -20,8 +20,10 @@ use super::control::{lock, reload};
 use super::doors::Doors;
 use super::generation::Living;
 use super::material;
+use super::prepare::{Occasion, prepare};
 use super::reload::{Cores, Last, Reloader};
 use super::sockets::Inherited;
+use super::stores::Tasks;
 use super::wall_clock;
 use super::watch::{POLL, SETTLE, Watch};
 use crate::config::model::{LogFormat, LogLevel, LogTarget};
@@ -106,6 +108,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         generation: 0,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        work: Tasks::default(),
+        published: Arc::default(),
         turn: Arc::default(),
         last: Last { at: wall_clock(), problems: Vec::new() },
         started: wall_clock(),
@@ -138,7 +142,18 @@ async fn serve(
     let metrics = reloader.metrics.clone();
 
     let doors = Doors::bind(&admin).await?;
-    let generation = reloader.publish(checked).map_err(RunError::Start)?;
+    let work = reloader.work.clone();
+    let prepared = prepare(checked, &reloader.living, &work, Occasion::Start).await;
+    let published = prepared.map_err(RunError::Config).and_then(|prepared| {
+        reloader.publish(prepared).map_err(RunError::Start)
+    });
+    let generation = match published {
+        Ok(generation) => generation,
+        Err(error) => {
+            work.end().await;
+            return Err(error);
+        }
+    };
     metrics.config_loaded(generation, wall_clock());
     reloader.inherited.warn_unused();
     if let Some(file) = &options.ready_file {
@@ -162,6 +177,7 @@ async fn serve(
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    work.end().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -183,6 +199,7 @@ async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Takes what changes, until the gateway is told to end.
 async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_log: &AccessLogWriter) {
     let mut watch = Watch::new();
+    let published = lock(reloader).published.clone();
     watch.watch(lock(reloader).files());
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -201,6 +218,7 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
                 lock(reloader).is_refused()
             }
             () = sleep(SETTLE), if unsettled => false,
+            () = published.notified() => false,
             _ = ticks.tick() => {
                 looks += 1;
                 looks.is_multiple_of(RETRY) && lock(reloader).is_refused()

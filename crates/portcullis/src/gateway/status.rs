@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use secrets::Store;
 use serde_json::{Map, Value, json};
 
 use super::generation::Living;
@@ -16,7 +17,11 @@ pub(super) fn status(reloader: &Reloader, now: SystemTime) -> Value {
     let listeners = reloader.addresses.iter().map(|(name, address)| {
         let listener = snapshot.as_ref().and_then(|snapshot| snapshot.listeners.get(name.as_str()));
         let open = listener.map(|listener| listener.open.load(Ordering::Relaxed));
-        (name.to_string(), json!({ "address": address.to_string(), "connections": open }))
+        let waits_for = reloader.waits_for(name);
+        (
+            name.to_string(),
+            json!({ "address": address.to_string(), "connections": open, "waits_for": waits_for }),
+        )
     });
     let (enforced, shadow) = snapshot.as_ref().map_or((0, 0), |snapshot| snapshot.engine.policy_count());
     let shadows = snapshot.iter().flat_map(|snapshot| snapshot.engine.shadow_counters()).map(|count| {
@@ -27,6 +32,8 @@ pub(super) fn status(reloader: &Reloader, now: SystemTime) -> Value {
             "erred": count.erred,
         })
     });
+    let refusals = reloader.metrics.refusals();
+    let failures = reloader.metrics.material_failures();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -49,6 +56,10 @@ pub(super) fn status(reloader: &Reloader, now: SystemTime) -> Value {
         "certificates": certificates(&reloader.living, now),
         "trust": trust(&reloader.living, now),
         "keys": keys(&reloader.living, now),
+        "stores": stores(&reloader.living, now),
+        "material": material(&reloader.living, now),
+        "refusals": refusals.into_iter().map(|(code, count)| (code.to_owned(), json!(count))).collect::<Map<_, _>>(),
+        "renewal_failures": failures.into_iter().map(|(name, count)| (name, json!(count))).collect::<Map<_, _>>(),
     })
 }
 
@@ -97,6 +108,54 @@ fn keys(living: &Living, now: SystemTime) -> Map<String, Value> {
         })
     };
     living.issuers.iter().map(|(name, issuer)| (name.to_string(), entry(&issuer.keys.store))).collect()
+}
+
+fn stores(living: &Living, now: SystemTime) -> Map<String, Value> {
+    let entry = |store: &Store| match store {
+        Store::Embedded(_) => json!({ "kind": "embedded" }),
+        Store::Vault(vault) => {
+            let status = vault.status(now);
+            json!({
+                "kind": "vault",
+                "address": status.address,
+                "reachable": status.is_reachable,
+                "failure": status.failure.map(|(cause, since)| {
+                    json!({ "reason": cause.to_string(), "class": cause.word(), "since": timestamp(since) })
+                }),
+                "logged_in": status.is_logged_in,
+                "token_ends": status.token_ends.map(timestamp),
+                "token_seconds_left": status.token_ends.map(|ends| left(ends, now)),
+                "logins": status.logins,
+                "renewals": status.renewals,
+                "cut_until": status.cut_until.map(timestamp),
+            })
+        }
+    };
+    living.stores.iter().map(|(name, living)| (name.to_string(), entry(&living.store))).collect()
+}
+
+/// What comes from stores: how old it is, how long it lives, and why it is not renewed if it is not.
+fn material(living: &Living, now: SystemTime) -> Vec<Value> {
+    let jobs = living.jobs.iter().map(|((kind, name), job)| {
+        let progress = job.progress();
+        let failure = progress.last_error.filter(|_| progress.failures > 0);
+        let ends = progress.held.and_then(|life| life.ends);
+        json!({
+            "kind": kind.as_str(),
+            "name": name.to_string(),
+            "held": progress.held.is_some(),
+            "age_seconds": progress.held.map(|life| -left(life.obtained, now)),
+            "ends": ends.map(timestamp),
+            "seconds_left": ends.map(|ends| left(ends, now)),
+            "renewals": progress.renewals,
+            "next": progress.next.map(timestamp),
+            "failures": progress.failures,
+            "failure": failure.map(|failure| {
+                json!({ "reason": failure.reason, "class": failure.word, "at": timestamp(failure.at) })
+            }),
+        })
+    });
+    jobs.collect()
 }
 
 pub(super) fn timestamp(time: SystemTime) -> Option<String> {

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use identity::certificate::NameForm;
 use secrets::embedded::{Embedded, Opener};
-use secrets::vault::{Settings, Vault};
-use secrets::{Store, Stores};
+use secrets::vault::{Login, Settings, Vault};
+use secrets::{Reference, Store, Stores};
 use tls::{Credential, StaleCrl, Trust, TrustOptions};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -38,6 +39,8 @@ pub(super) struct LivingStore {
     pub(super) certificate: Option<Held<CertificateFiles, Credential>>,
     /// The embedded store that a cluster's login may read from, by number.
     embedded: Option<u64>,
+    /// Counts reasons to try now: the cluster answers again, a new login, the operator's word.
+    wake: watch::Sender<u64>,
     _running: Option<DropGuard>,
 }
 
@@ -60,11 +63,29 @@ impl FromFiles for TrustFile {
     }
 }
 
-/// What new stores run on: tasks of the gateway, until it stops.
-#[derive(Clone, Debug)]
+/// What stores and jobs run on. Jobs end first: they give back what they hold, and need a login for that.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tasks {
+    pub(super) jobs: Group,
+    pub(super) stores: Group,
+}
+
+/// Tasks that end together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
     pub(super) tracker: TaskTracker,
     pub(super) stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Ends all jobs, then all stores, and waits for both.
+    pub(super) async fn end(&self) {
+        for group in [&self.jobs, &self.stores] {
+            group.stop.cancel();
+            group.tracker.close();
+            group.tracker.wait().await;
+        }
+    }
 }
 
 /// The stores of a configuration by name, those that did not change as they are. With `tasks`, new clusters log in and stay
@@ -138,6 +159,7 @@ impl LivingStore {
                     trust: None,
                     certificate: None,
                     embedded: None,
+                    wake: watch::channel(0).0,
                     _running: None,
                 })
             }
@@ -167,9 +189,19 @@ impl LivingStore {
             overlap: OVERLAP,
             embedded: local.map(|(_, embedded)| Arc::clone(embedded)),
         };
-        let vault = Vault::new(settings).map_err(|reason| Fault::new(Span::default(), reason))?;
-        let stop = tasks.stop.child_token();
-        tasks.tracker.spawn(Arc::clone(&vault).run(stop.clone()));
+        for reference in shown(&cluster.login) {
+            let read = match (reference, local) {
+                (Reference::Embedded { name }, Some((_, embedded))) => embedded.read(name),
+                _ => secrets::reference::read_local(reference),
+            };
+            read.map_err(|error| Fault::new(cluster.at.0, format!("nothing to log in with: {error}")))?;
+        }
+        let vault = Vault::new(settings).map_err(|reason| Fault::new(cluster.at.0, reason))?;
+        let stop = tasks.stores.stop.child_token();
+        let wake = watch::channel(0).0;
+        tasks.stores.tracker.spawn(Arc::clone(&vault).run(stop.clone()));
+        let following = rotation::follow(Arc::clone(&vault), wake.clone(), Arc::new(wall_clock), stop.clone());
+        tasks.stores.tracker.spawn(following);
         Ok(Self {
             definition: SecretStore::Vault(Box::new(cluster.clone())),
             id: next_id(),
@@ -177,8 +209,30 @@ impl LivingStore {
             trust,
             certificate,
             embedded: local.map(|(id, _)| *id),
+            wake,
             _running: Some(stop.drop_guard()),
         })
+    }
+}
+
+impl LivingStore {
+    /// Changes when jobs that ask this store should try now.
+    pub(super) fn woken(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    /// Has jobs that ask this store try now.
+    pub(super) fn wake(&self) {
+        self.wake.send_modify(|count| *count += 1);
+    }
+}
+
+/// The references that a login reads.
+fn shown(login: &Login) -> Vec<&Reference> {
+    match login {
+        Login::Token { token } | Login::Kubernetes { token, .. } | Login::Jwt { token, .. } => vec![token],
+        Login::AppRole { role_id, secret_id, .. } => std::iter::once(role_id).chain(secret_id).collect(),
+        Login::Certificate { .. } => Vec::new(),
     }
 }
 

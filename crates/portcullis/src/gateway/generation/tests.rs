@@ -37,7 +37,8 @@ fn build(former: &Living, text: &str) -> (Snapshot, Living) {
     let addresses = BTreeMap::from_iter(
         checked.config.listeners.keys().map(|name| (name.clone(), "127.0.0.1:8443".parse().unwrap())),
     );
-    let around = Surroundings { generation: 1, metrics: &Metrics::new(1), addresses: &addresses };
+    let (metrics, stores) = (Metrics::new(1), BTreeMap::new());
+    let around = Surroundings { generation: 1, metrics: &metrics, addresses: &addresses, stores: &stores };
     former.next(&checked.config, checked.engine, &around).unwrap()
 }
 

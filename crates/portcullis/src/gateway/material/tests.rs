@@ -30,7 +30,12 @@ routes: [{ name: all, on: [edge], path: /**, authenticate: none, respond: { stat
         fs::write(directory.path().join("portcullis.yaml"), text).unwrap();
         let checked = load(&directory.path().join("portcullis.yaml"), wall_clock()).unwrap();
         let metrics = Metrics::new(1);
-        let around = Surroundings { generation: 1, metrics: &metrics, addresses: &BTreeMap::new() };
+        let around = Surroundings {
+            generation: 1,
+            metrics: &metrics,
+            addresses: &BTreeMap::new(),
+            stores: &BTreeMap::new(),
+        };
         let (_, living) = Living::default().next(&checked.config, checked.engine, &around).unwrap();
         living.publish(&checked.material, &metrics, wall_clock());
         Self { directory, living, watch: Watch::default(), metrics, readiness: Readiness::new() }
