@@ -15,6 +15,7 @@
     )
 )]
 
+pub mod acme;
 mod certificate;
 mod error;
 mod held;
