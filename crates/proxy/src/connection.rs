@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use policy::CertificateFacts;
 use socket2::{SockRef, TcpKeepalive};
 use telemetry::OpenConnection;
-use tls::{Alpn, Handshake, Peer};
+use tls::{Alpn, Handshake, HandshakeError, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -269,6 +269,10 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
                 Ok(Ok(accepted)) => {
                     let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
                     return speak(&core, accepted.stream, connection, &listener.bounds).await;
+                }
+                Ok(Err(HandshakeError::AcmeValidation)) => {
+                    tracing::info!(listener = %listener.name, %peer, "an ACME server looked at a proof");
+                    return;
                 }
                 Ok(Err(error)) => {
                     if core.may_tell() {

@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit, TlsFacts};
 
 use crate::authenticate::{Caller, authenticate};
 use crate::body::{Lease, RequestBody, ResponseBody, discard};
+use crate::challenge;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::forward::{About, forwarded};
@@ -64,6 +65,9 @@ async fn pipeline(
     record.host = Some(canonical.host.clone());
     record.target = Some(canonical.target.clone());
     connection.rejudge(listener, record.now)?;
+    if let Some(proof) = challenge::proof(&connection, &head.method, &canonical) {
+        return Ok(Outcome::Own(StatusCode::OK, proof));
+    }
     if let Some(port) = listener.redirect {
         return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
     }

@@ -20,6 +20,7 @@
 
 pub mod authenticate;
 pub mod body;
+mod challenge;
 pub mod connection;
 pub mod core;
 mod forward;
