@@ -65,6 +65,8 @@ pub struct Caller {
     pub subject: Arc<Subject>,
     /// When the earliest of its proofs ends.
     pub ends: Option<SystemTime>,
+    /// The same without the skew that clocks are allowed: nothing that is made from the proofs lives longer.
+    pub expires: Option<SystemTime>,
 }
 
 impl Caller {
@@ -72,7 +74,7 @@ impl Caller {
     #[must_use]
     pub fn new(principal: Arc<Principal>, ends: Option<SystemTime>) -> Self {
         let subject = Arc::new(Subject::new(&principal));
-        Self { principal, subject, ends }
+        Self { principal, subject, ends, expires: ends }
     }
 }
 
@@ -113,15 +115,19 @@ pub async fn authenticate(
     }
     match (token, certificate) {
         (Some(proven), certificate) => {
-            let until = proven.token.accepted_until;
-            let ends = certificate.and_then(|_| connection.proof_ends()).map_or(until, |end| end.min(until));
+            let certified = certificate.and_then(|_| connection.proof_ends());
+            let earliest = |until: SystemTime| Some(certified.map_or(until, |end| end.min(until)));
             Ok(Caller {
                 principal: proven.token.principal.clone(),
                 subject: proven.subject.clone(),
-                ends: Some(ends),
+                ends: earliest(proven.token.accepted_until),
+                expires: earliest(proven.token.expires),
             })
         }
-        (None, Some((_, caller))) => Ok(Caller { ends: connection.proof_ends(), ..caller.clone() }),
+        (None, Some((_, caller))) => {
+            let ends = connection.proof_ends();
+            Ok(Caller { ends, expires: ends, ..caller.clone() })
+        }
         // `missing` above covers this: a route without any proof is `Nobody`.
         (None, None) => Err(Refusal::TokenMissing),
     }

@@ -22,6 +22,7 @@ use crate::body::Flow;
 use crate::connection::{self, Connection};
 use crate::listener::{self, Arrival, Gate, Socket};
 use crate::snapshot::Snapshot;
+use crate::token::MintedTokens;
 use crate::token_cache::TokenCache;
 use crate::upstream::Pools;
 
@@ -48,7 +49,7 @@ pub struct CoreSpec {
     pub metrics: Arc<Metrics>,
     /// Where records go.
     pub access_log: AccessLog,
-    /// Verified tokens that each core keeps.
+    /// Verified tokens that each core keeps, and as many minted ones.
     pub tokens: usize,
     /// The one clock that requests are judged by.
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -83,6 +84,7 @@ pub struct Core {
     /// Tasks that end with the core.
     pub tasks: TaskTracker,
     pub(crate) tokens: RefCell<TokenCache>,
+    pub(crate) minted: RefCell<MintedTokens>,
     pub(crate) decider: RefCell<Decider>,
     pub(crate) pools: RefCell<Pools>,
     pub(crate) log: RefCell<CoreLog>,
@@ -228,6 +230,7 @@ fn run(
         id,
         tasks: TaskTracker::new(),
         tokens: RefCell::new(TokenCache::new(spec.tokens)),
+        minted: RefCell::new(MintedTokens::new(spec.tokens)),
         decider: RefCell::new(Decider::new()),
         pools: RefCell::default(),
         log: RefCell::new(spec.access_log.core()),

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::normalize::{Canonical, with_path};
 use crate::refusal::Refusal;
 use crate::route::{Part, Rewrite, Route, Template};
+use crate::upstream::FieldCredential;
 
 /// Field values that are the same for every request of a connection.
 #[derive(Debug)]
@@ -62,22 +63,39 @@ pub(crate) fn forwarded(
     route: &Route,
     rewrite: Option<&Rewrite>,
     about: &About<'_>,
+    shown: Shown<'_>,
 ) -> Result<Request<RequestBody>, Refusal> {
     let target = match rewrite {
         Some(rewrite) => with_path(&rewrite.apply(canonical.target.path())?, canonical.target.query())?,
         None => canonical.target.clone(),
     };
-    if !route.forward_credentials {
+    if !route.forward_credentials || shown.token.is_some() {
         head.headers.remove(AUTHORIZATION);
     }
     set_fields(&mut head.headers, canonical, about);
     for (name, template) in &route.set_fields {
         head.headers.insert(name.clone(), filled(template, &about.caller.principal, about.client));
     }
+    // Last: no rule above sets another value in their place.
+    if let Some(token) = shown.token {
+        head.headers.insert(AUTHORIZATION, token);
+    }
+    if let Some(credential) = shown.credential {
+        head.headers.insert(credential.name().clone(), credential.value().clone());
+    }
     head.uri = Uri::from(target);
     head.version = Version::HTTP_11;
     head.extensions.clear();
     Ok(Request::from_parts(head, body))
+}
+
+/// What the upstream is shown of the gateway's own.
+#[derive(Debug, Default)]
+pub(crate) struct Shown<'a> {
+    /// `Authorization`, minted for the caller.
+    pub token: Option<HeaderValue>,
+    /// The upstream's credential.
+    pub credential: Option<&'a FieldCredential>,
 }
 
 /// What is known of a request when it is forwarded.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -13,7 +14,7 @@ use crate::body::{Lease, RequestBody, ResponseBody, discard};
 use crate::challenge;
 use crate::connection::Connection;
 use crate::core::Core;
-use crate::forward::{About, forwarded};
+use crate::forward::{About, Shown, forwarded};
 use crate::normalize::client::client_address;
 use crate::normalize::{Canonical, normalize};
 use crate::record::Record;
@@ -21,6 +22,7 @@ use crate::refusal::Refusal;
 use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
+use crate::token::Bearer;
 use crate::upstream::send;
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
@@ -80,20 +82,37 @@ async fn pipeline(
     for limit in &route.edge_limits {
         limit.charge(core.id, client, &core.anonymous.principal, &route.name)?;
     }
+    if let Action::Keys(keys) = &route.action {
+        let missing = || Refusal::TokenUnavailable { token: route.name.to_string() };
+        return keys.load().map(|keys| Outcome::Keys(Bytes::clone(&keys))).ok_or_else(missing);
+    }
     let caller = authenticate(&core, &connection, &route.authenticate, &head.headers, record.now).await?;
     record.caller = Some(caller.clone());
     for limit in &route.limits {
         limit.charge(core.id, client, &caller.principal, &route.name)?;
     }
-    let permit = decide(&head, &canonical, route, &caller, record)?;
+    let facts = facts(&head, &canonical, &caller, &connection, record);
+    let permit = decide(&facts, route, &caller, record)?;
     let slot = match &route.concurrency {
         Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
         None => None,
     };
 
     match &route.action {
+        // Answered above, before anybody was asked.
+        Action::Keys(_) => Err(Refusal::NoRoute),
         Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
         Action::Forward { upstream, rewrite } => {
+            let credential = upstream.shown()?;
+            let token = match &route.token {
+                None => None,
+                Some(token) => {
+                    match token.bearer(&core, &snapshot.engine, &upstream.name, &caller, &facts)? {
+                        Bearer::Held(token) => Some(token),
+                        Bearer::Awaited(token) => Some(token.await?),
+                    }
+                }
+            };
             let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
             record.sent = body.progress();
             record.upstream = Some(upstream.name.clone());
@@ -104,9 +123,10 @@ async fn pipeline(
                 trace: record.trace,
                 request_id: &record.request_id,
             };
-            let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about)?;
+            let shown = Shown { token, credential: credential.as_deref() };
+            let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about, shown)?;
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
-            let answer = Box::new(send(lease, &core, upstream, request).await?);
+            let answer = Box::new(send(lease, &core, upstream, request, credential).await?);
             Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
         }
     }
@@ -139,16 +159,15 @@ fn check_tls_policy(
     }
 }
 
-fn decide(
-    head: &Parts,
-    canonical: &Canonical,
-    route: &Route,
+fn facts<'a>(
+    head: &'a Parts,
+    canonical: &'a Canonical,
     caller: &Caller,
-    record: &mut Record,
-) -> Result<Permit, Refusal> {
-    let connection = record.connection.clone();
+    connection: &'a Connection,
+    record: &Record,
+) -> Facts<'a> {
     let handshake = connection.handshake();
-    let facts = Facts {
+    Facts {
         method: head.method.as_str(),
         path: canonical.target.path(),
         query: canonical.target.query(),
@@ -161,13 +180,12 @@ fn decide(
         },
         now: record.now,
         ends: caller.ends,
-    };
-    let decided = record.core.decider.borrow_mut().decide(
-        &record.snapshot.engine,
-        &caller.subject,
-        route.index,
-        &facts,
-    );
+    }
+}
+
+fn decide(facts: &Facts<'_>, route: &Route, caller: &Caller, record: &mut Record) -> Result<Permit, Refusal> {
+    let decided =
+        record.core.decider.borrow_mut().decide(&record.snapshot.engine, &caller.subject, route.index, facts);
     match decided {
         Ok(permit) => {
             record.decision = Some((permit.decision_id(), permit.shared_policies()));

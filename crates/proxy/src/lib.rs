@@ -33,6 +33,7 @@ pub mod refusal;
 mod respond;
 pub mod route;
 pub mod snapshot;
+pub mod token;
 mod token_cache;
 pub mod upstream;
 

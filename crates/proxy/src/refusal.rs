@@ -45,6 +45,12 @@ pub enum Refusal {
     /// The route has as many requests in flight as it may.
     #[error("the route has too many requests in flight")]
     ConcurrencyReached,
+    /// The upstream's credential is not there (yet).
+    #[error("the credential for upstream `{upstream}` is not available")]
+    CredentialUnavailable {
+        /// The upstream's name.
+        upstream: String,
+    },
     /// Policy says no.
     #[error("denied by policy")]
     Denied(DenialReason),
@@ -102,6 +108,12 @@ pub enum Refusal {
     /// No token where one is needed.
     #[error("a bearer token is required")]
     TokenMissing,
+    /// No token can be signed for the upstream now, or its keys are not known yet.
+    #[error("no token of `{token}` can be signed now")]
+    TokenUnavailable {
+        /// The name of the entry that mints it.
+        token: String,
+    },
     /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
@@ -142,6 +154,9 @@ impl Refusal {
             Self::CertificateRequired { .. } => (StatusCode::UNAUTHORIZED, "CERTIFICATE_REQUIRED", Client),
             Self::CertificateWithdrawn => (StatusCode::UNAUTHORIZED, "CERTIFICATE_WITHDRAWN", Client),
             Self::ConcurrencyReached => (StatusCode::SERVICE_UNAVAILABLE, "CONCURRENCY_REACHED", Gateway),
+            Self::CredentialUnavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_CREDENTIAL_UNAVAILABLE", Gateway)
+            }
             Self::Denied(reason @ (DenialReason::NoPermit | DenialReason::Forbidden)) => {
                 (StatusCode::FORBIDDEN, reason.code(), Client)
             }
@@ -163,6 +178,9 @@ impl Refusal {
             Self::Token(error) => (StatusCode::UNAUTHORIZED, error.code(), Client),
             Self::TokenBinding => (StatusCode::UNAUTHORIZED, "TOKEN_BINDING", Client),
             Self::TokenMissing => (StatusCode::UNAUTHORIZED, "TOKEN_MISSING", Client),
+            Self::TokenUnavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "TOKEN_SIGNING_UNAVAILABLE", Gateway)
+            }
             Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
             Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
@@ -197,7 +215,11 @@ impl Refusal {
                     headers.insert(*name, value.clone());
                 }
             }
-            Self::ConcurrencyReached | Self::Draining | Self::KeysUnavailable { .. } => {
+            Self::ConcurrencyReached
+            | Self::CredentialUnavailable { .. }
+            | Self::Draining
+            | Self::KeysUnavailable { .. }
+            | Self::TokenUnavailable { .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

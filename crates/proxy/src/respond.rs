@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
 use hyper::body::Body as _;
@@ -29,6 +30,8 @@ pub(crate) enum Outcome {
         /// The route's place in flight.
         slot: Option<limit::Slot>,
     },
+    /// Public keys, for everybody.
+    Keys(Bytes),
     /// The route itself answers.
     Own(StatusCode, Bytes),
     /// A plain listener sends the client to TLS.
@@ -40,6 +43,13 @@ pub(crate) fn respond(outcome: Outcome, record: Record) -> Response<ResponseBody
     match outcome {
         Outcome::Answered { answer, security_fields, slot } => {
             streamed(*answer, security_fields, slot, record)
+        }
+        Outcome::Keys(keys) => {
+            let mut response = Response::new(keys);
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+            own(response, record)
         }
         Outcome::Own(status, text) => {
             let mut response = Response::new(text);

@@ -11,11 +11,13 @@ use http::{Method, StatusCode};
 use limit::Concurrency;
 use policy::RouteIndex;
 use telemetry::RouteSeries;
+use tls::Slot;
 
 use crate::authenticate::Authenticate;
 use crate::limits::RouteLimit;
 use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
 use crate::refusal::Refusal;
+use crate::token::RouteToken;
 use crate::upstream::Upstream;
 
 /// One route: what it matches is its place in the [`Router`], what it does stands here.
@@ -45,6 +47,8 @@ pub struct Route {
     pub security_fields: bool,
     /// Lets the caller's `Authorization` field pass to the upstream.
     pub forward_credentials: bool,
+    /// A token that takes its place.
+    pub token: Option<RouteToken>,
     /// Its metrics.
     pub series: Arc<RouteSeries>,
 }
@@ -59,6 +63,8 @@ pub enum Action {
         /// How the path changes on the way.
         rewrite: Option<Rewrite>,
     },
+    /// It is answered with the public keys of minted tokens (a JWK Set): for everybody, no policy is asked.
+    Keys(Slot<Bytes>),
     /// It is answered here.
     Respond {
         /// The status.

@@ -1,9 +1,11 @@
 //! Upstreams: where permitted requests go.
 //!
 //! Each core has a pool of its own. A pool's key includes every piece of identity (address, server name, trust,
-//! client certificate, protocol), so that two routes never share a connection that proves another identity.
+//! client certificate, protocol), so that two routes never share a connection that proves another identity. What a field
+//! proves is swapped with the pool: connections that were made under a former credential are not used again.
 
 mod connect;
+mod credential;
 mod pool;
 mod send;
 
@@ -12,8 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use telemetry::UpstreamSeries;
-use tls::ClientTls;
+use tls::{ClientTls, Slot};
 
+use crate::refusal::Refusal;
+
+pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use pool::{PoolKey, Pools};
 pub use send::{Answer, Returning, send};
 
@@ -24,6 +29,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Taken in turn; never empty.
     pub endpoints: Vec<Endpoint>,
+    /// What it is shown in a field of every request.
+    pub credential: Option<Slot<FieldCredential>>,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// How long a connection may wait unused.
@@ -49,13 +56,6 @@ pub struct Endpoint {
     pub pool: PoolKey,
 }
 
-impl Endpoint {
-    /// Changes when the material behind new connections changes.
-    fn material(&self) -> u64 {
-        self.tls.as_ref().map_or(0, |tls| tls.generation())
-    }
-}
-
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
@@ -68,6 +68,23 @@ pub struct Timeouts {
 }
 
 impl Upstream {
+    /// What it is shown now.
+    ///
+    /// # Errors
+    /// When there should be a credential and is none.
+    pub(crate) fn shown(&self) -> Result<Option<Arc<FieldCredential>>, Refusal> {
+        let Some(slot) = &self.credential else { return Ok(None) };
+        let missing = || Refusal::CredentialUnavailable { upstream: self.name.to_string() };
+        slot.load().map(Some).ok_or_else(missing)
+    }
+
+    /// Changes when what connections to `endpoint` are made with or carry changes.
+    fn material(&self, endpoint: &Endpoint) -> u64 {
+        let tls = endpoint.tls.as_ref().map_or(0, |tls| tls.generation());
+        // The sum of two numbers that only grow changes with either.
+        self.credential.as_ref().map_or(tls, |slot| tls.wrapping_add(slot.generation()))
+    }
+
     /// The endpoint whose turn it is.
     fn next(&self) -> Option<&Endpoint> {
         match self.endpoints.as_slice() {

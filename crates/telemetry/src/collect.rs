@@ -107,6 +107,14 @@ fn decisions(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     for (result, count) in series.token_cache.sums() {
         count_with(&mut metric, &[("result", result)], count)?;
     }
+    let tokens = held(&series.tokens);
+    let mut metric =
+        counter(encoder, "portcullis_minted_tokens", "Tokens for upstreams, by how they were had")?;
+    for (token, results) in &tokens {
+        for (result, count) in results.0.sums() {
+            count_with(&mut metric, &[("token", token.as_str()), ("result", result)], count)?;
+        }
+    }
     let limits = held(&series.limits);
     let mut metric =
         counter(encoder, "portcullis_limit_rejections", "Requests and connections over a limit")?;

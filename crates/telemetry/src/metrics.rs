@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::collect::Collect;
 use crate::per_core::{Counter, Level, Words};
-use crate::series::{LimitSeries, ListenerSeries, RouteSeries, UpstreamSeries};
+use crate::series::{LimitSeries, ListenerSeries, RouteSeries, TokenSeries, UpstreamSeries};
 
 /// All metrics of the process. Cheap to share; see the module's header for what bounds it.
 pub struct Metrics {
@@ -88,6 +88,11 @@ impl Metrics {
         handle(&self.series.limits, name, || LimitSeries::new(self.series.cores))
     }
 
+    /// The series of an entry that mints tokens; hold the handle as long as the entry is configured.
+    pub fn token(&self, name: &str) -> Arc<TokenSeries> {
+        handle(&self.series.tokens, name, || TokenSeries::new(self.series.cores))
+    }
+
     /// Counts a request in; each needs its [`Metrics::request_ended`].
     pub fn request_began(&self, core: usize) {
         self.series.in_flight.change(core, 1);
@@ -126,7 +131,9 @@ impl Metrics {
     pub fn material_failures(&self) -> Vec<(String, u64)> {
         let material = lock(&self.series.material);
         let failures = material.iter().filter(|(_, state)| state.failures > 0);
-        failures.map(|((kind, name), state)| (format!("{} `{name}`", kind.as_str()), state.failures)).collect()
+        failures
+            .map(|((kind, name), state)| (format!("{} `{name}`", kind.as_str()), state.failures))
+            .collect()
     }
 
     /// Takes over what is known of the stores of secrets; for a tick of the control runtime.
@@ -216,6 +223,7 @@ pub(crate) struct Series {
     pub(crate) listeners: Named<ListenerSeries>,
     pub(crate) upstreams: Named<UpstreamSeries>,
     pub(crate) limits: Named<LimitSeries>,
+    pub(crate) tokens: Named<TokenSeries>,
     pub(crate) connections_by_core: Arc<Level>,
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
@@ -250,6 +258,7 @@ impl Series {
             listeners: Named::default(),
             upstreams: Named::default(),
             limits: Named::default(),
+            tokens: Named::default(),
             connections_by_core: Arc::new(Level::new(cores)),
             in_flight: Level::new(cores),
             refusals: Words::new(cores),

@@ -1,4 +1,4 @@
-//! Handles to the series of one route, listener, upstream or limit.
+//! Handles to the series of one route, listener, upstream, limit or minter of tokens.
 //!
 //! A snapshot keeps the handles, so that a request looks nothing up. As long as anybody holds a handle its series
 //! exists; the same name gives the same handle, so that counters survive a reload; when the last holder is gone,
@@ -137,6 +137,21 @@ impl UpstreamSeries {
     /// Counts a request, by its result (`ok`, `retried`, `timeout`, `client`, `protocol`).
     pub fn requested(&self, core: usize, result: &'static str) {
         self.requests.add(core, result);
+    }
+}
+
+/// Where minted tokens came from.
+#[derive(Debug)]
+pub struct TokenSeries(pub(crate) Words);
+
+impl TokenSeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self(Words::new(cores))
+    }
+
+    /// Counts a token that was made (`minted`), handed out again (`cached`), or could not be had (`unavailable`).
+    pub fn counted(&self, core: usize, result: &'static str) {
+        self.0.add(core, result);
     }
 }
 

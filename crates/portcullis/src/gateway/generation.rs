@@ -16,19 +16,16 @@ use proxy::normalize::fields::Reserved;
 use proxy::route::{Action, Route, Router};
 use proxy::upstream::PoolKey;
 use proxy::{Snapshot, authenticate, snapshot};
-use secrets::Store;
-use secrets::vault::Status;
-use telemetry::{Material as Kind, Metrics, SecretStore};
+use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
 
 use super::issuers::LivingIssuer;
-use super::jobs::{Begun, JobKey, LivingJob, MaterialSink, NewJob, Tell};
+use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::slots::{Held, next_id};
-use super::stores::{LivingStore, Tasks};
+use super::stores::LivingStore;
 use super::upstreams::LivingUpstream;
-use super::wall_clock;
 use crate::config::material::{Material, NamedTrust};
 use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
 
@@ -171,69 +168,6 @@ impl Living {
         }
     }
 
-    /// What metrics tell of the clusters.
-    pub(super) fn store_counts(&self, now: SystemTime) -> Vec<SecretStore> {
-        let clusters = self.stores.iter().filter_map(|(name, living)| match &living.store {
-            Store::Vault(vault) => Some((name, vault.status(now))),
-            Store::Embedded(_) => None,
-        });
-        let count = |(name, status): (&Name, Status)| SecretStore {
-            name: name.to_string(),
-            is_up: status.is_reachable,
-            token_ends: status.token_ends,
-            logins: status.logins,
-            renewals: status.renewals,
-            requests: status.requests,
-        };
-        clusters.map(count).collect()
-    }
-
-    /// Has all jobs try now that wait for something.
-    pub(super) fn wake(&self) {
-        self.stores.values().for_each(|living| living.wake());
-    }
-
-    /// Starts the jobs that are new in this generation, and takes over those that go on.
-    pub(super) fn run_jobs(
-        &mut self,
-        former: &Self,
-        new: BTreeMap<JobKey, NewJob>,
-        tell: &Tell,
-        tasks: &Tasks,
-    ) {
-        for (key, job) in &former.jobs {
-            if !new.contains_key(key) && self.slot(key) == Some(job.slot) {
-                self.jobs.insert(key.clone(), Arc::clone(job));
-            }
-        }
-        for (key, NewJob { stores, begun }) in new {
-            let Some(slot) = self.slot(&key) else { continue };
-            let (tell, name) = (tell.clone(), &key.1);
-            let job = match begun {
-                Begun::Certificate(job) => {
-                    let Some(held) = self.certificates.get(name).cloned() else { continue };
-                    let sink = certificate_sink(key.clone(), held, tell);
-                    job.start(sink, slot, stores, tasks)
-                }
-                Begun::Trust(job) => {
-                    let Some(held) = self.trust.get(name).cloned() else { continue };
-                    job.start(trust_sink(key.clone(), held, tell), slot, stores, tasks)
-                }
-                Begun::Values(_) => continue,
-            };
-            self.jobs.insert(key, Arc::new(job));
-        }
-    }
-
-    /// The slot of an entry, by number.
-    fn slot(&self, (kind, name): &JobKey) -> Option<u64> {
-        match kind {
-            Kind::Certificate => self.certificates.get(name).map(|held| held.id),
-            Kind::Trust => self.trust.get(name).map(|held| held.id),
-            Kind::Credential | Kind::SigningKey | Kind::Crl | Kind::Jwks => None,
-        }
-    }
-
     fn routes(
         &self,
         config: &Config,
@@ -285,6 +219,7 @@ impl Living {
                 set_fields: route.set_fields.clone(),
                 security_fields: route.security_fields,
                 forward_credentials: route.forward_credentials,
+                token: None,
                 series: metrics.route(route.name.as_str()),
             });
         }
@@ -383,34 +318,6 @@ impl LivingLimit {
         let limit = RouteLimit { name: name.into(), key, buckets, series: metrics.limit(name.as_str()) };
         Self { definition: definition.clone(), limit }
     }
-}
-
-fn certificate_sink(
-    key: JobKey,
-    held: Arc<Held<CertificateSource, Credential>>,
-    tell: Tell,
-) -> MaterialSink<Arc<Credential>> {
-    let (metrics, name) = (Arc::clone(&tell.metrics), key.1.clone());
-    let take = move |credential: Arc<Credential>| {
-        note_certificate(&metrics, &name, &credential, wall_clock());
-        held.keep(credential);
-        Ok(())
-    };
-    MaterialSink::new(key, tell, take)
-}
-
-fn trust_sink(
-    key: JobKey,
-    held: Arc<Held<NamedTrust, tls::Trust>>,
-    tell: Tell,
-) -> MaterialSink<Arc<tls::Trust>> {
-    let (metrics, name) = (Arc::clone(&tell.metrics), key.1.clone());
-    let take = move |trust: Arc<tls::Trust>| {
-        note_trust(&metrics, &name, &trust, wall_clock());
-        held.keep(trust);
-        Ok(())
-    };
-    MaterialSink::new(key, tell, take)
 }
 
 fn carry_on<F: Clone + PartialEq, T>(former: Option<&Arc<Held<F, T>>>, definition: &F) -> Arc<Held<F, T>> {

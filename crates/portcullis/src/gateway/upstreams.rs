@@ -53,6 +53,7 @@ impl LivingUpstream {
         let upstream = Upstream {
             name: name.into(),
             endpoints,
+            credential: None,
             timeouts: Timeouts {
                 connect: definition.connect,
                 response: definition.response,

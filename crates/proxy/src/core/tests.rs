@@ -81,6 +81,7 @@ fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
         set_fields: Vec::new(),
         security_fields: true,
         forward_credentials: false,
+        token: None,
         series: metrics.route("hello"),
     };
     let mut router = Router::default();

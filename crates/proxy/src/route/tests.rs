@@ -17,6 +17,7 @@ fn route(place: u32, methods: &[Method]) -> Route {
         set_fields: Vec::new(),
         security_fields: false,
         forward_credentials: false,
+        token: None,
         series: telemetry::Metrics::new(1).route("r"),
     }
 }

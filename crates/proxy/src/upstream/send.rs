@@ -9,7 +9,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::connect;
-use super::{PoolKey, Upstream};
+use super::{FieldCredential, PoolKey, Upstream};
 use crate::body::{Lease, Progress, RequestBody};
 use crate::core::Core;
 use crate::refusal::Refusal;
@@ -32,12 +32,15 @@ pub struct Returning {
     upstream: Arc<Upstream>,
     pool: PoolKey,
     material: u64,
+    /// In use until the answer has ended.
+    credential: Option<Arc<FieldCredential>>,
 }
 
 impl Returning {
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
-        let Self { sender, upstream, pool, material } = self;
+        let Self { sender, upstream, pool, material, credential } = self;
+        drop(credential);
         core.pools.borrow_mut().put(
             pool,
             material,
@@ -48,7 +51,7 @@ impl Returning {
     }
 }
 
-/// Forwards a request. Only with a lease, which only a permit gives: forwarding without authorisation does not compile.
+/// Forwards a request, which carries `credential`. Only with a lease, which only a permit gives: forwarding without authorisation does not compile.
 ///
 /// Retries once, on a fresh connection, when a reused one died before a byte was answered, and only if nothing was
 /// sent or the method is safe (RFC 9110 section 9.2.1) and the request has no body.
@@ -60,10 +63,11 @@ pub async fn send(
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
+    credential: Option<Arc<FieldCredential>>,
 ) -> Result<Answer, Refusal> {
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
     let endpoint = upstream.next().ok_or_else(protocol)?;
-    let material = endpoint.material();
+    let material = upstream.material(endpoint);
     let progress = request.body().progress();
     let reused = core.pools.borrow_mut().take(endpoint.pool, material);
     let (mut sender, spare) = match reused {
@@ -88,7 +92,8 @@ pub async fn send(
     let (result, refusal) = match outcome {
         Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
             upstream.series.requested(core.id.index(), "ok");
-            let connection = Returning { sender, upstream: upstream.clone(), pool: endpoint.pool, material };
+            let upstream = upstream.clone();
+            let connection = Returning { sender, upstream, pool: endpoint.pool, material, credential };
             return Ok(Answer { response, lease, connection });
         }
         Err(Failure::Late) => ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string())),

@@ -49,7 +49,7 @@ fn buckets(snapshot: &Snapshot) -> Arc<Buckets> {
 fn upstream(snapshot: &Snapshot) -> Arc<proxy::upstream::Upstream> {
     match &snapshot.routes[0].action {
         Action::Forward { upstream, .. } => Arc::clone(upstream),
-        Action::Respond { .. } => panic!("the route forwards"),
+        Action::Respond { .. } | Action::Keys(_) => panic!("the route forwards"),
     }
 }
 
