@@ -54,10 +54,16 @@ fn text(status: &Value) -> String {
     let enforced = count(number(&policies["enforced"]), "policy", "policies");
     rows.add("serves", format!("{routes}, {enforced}, {} in shadow", word(&policies["shadow"])));
     let mut text = rows.to_string();
-    for table in [listeners(status), certificates(status), trust(status), keys(status), shadows(status)]
-        .into_iter()
-        .flatten()
-    {
+    let tables = [
+        listeners(status),
+        certificates(status),
+        trust(status),
+        keys(status),
+        stores(status),
+        material(status),
+        shadows(status),
+    ];
+    for table in tables.into_iter().flatten() {
         text.push('\n');
         text.push_str(&table);
     }
@@ -92,7 +98,49 @@ fn last_reload(configuration: &Value) -> String {
 
 fn listeners(status: &Value) -> Option<String> {
     table("listener", &["address", "connections"], &status["listeners"], |entry| {
-        vec![cell(&entry["address"]), cell(&entry["connections"])]
+        let connections = match &entry["waits_for"] {
+            Value::String(what) => Cell::new(format!("closed: waits for {}", printable(what))).fg(Color::Red),
+            _ => cell(&entry["connections"]),
+        };
+        vec![cell(&entry["address"]), connections]
+    })
+}
+
+fn stores(status: &Value) -> Option<String> {
+    table("store", &["kind", "state", "login ends", "logins"], &status["stores"], |entry| {
+        let state = match (entry["reachable"].as_bool(), &entry["cut_until"], &entry["failure"]) {
+            (None, ..) => Cell::new("open").fg(Color::Green),
+            (_, Value::String(until), _) => {
+                Cell::new(format!("cut by a drill until {until}")).fg(Color::Yellow)
+            }
+            (Some(true), ..) => Cell::new("answers").fg(Color::Green),
+            (Some(false), _, Value::Object(failure)) => {
+                let since = member(failure, "since");
+                Cell::new(format!("{} since {since}", member(failure, "reason"))).fg(Color::Red)
+            }
+            (Some(false), ..) => Cell::new("not asked yet").fg(Color::Yellow),
+        };
+        vec![cell(&entry["kind"]), state, left(&entry["token_seconds_left"]), cell(&entry["logins"])]
+    })
+}
+
+/// What comes from stores.
+fn material(status: &Value) -> Option<String> {
+    let entries = status["material"].as_array()?.iter();
+    let by_name = entries.map(|entry| {
+        (format!("{} {}", word(&entry["kind"]), word(&entry["name"])), entry.clone())
+    });
+    let by_name = Value::Object(by_name.collect::<Map<_, _>>());
+    table("from stores", &["age", "left", "renewals", "last failure"], &by_name, |entry| {
+        let age = match entry["age_seconds"].as_u64() {
+            Some(age) => Cell::new(time::span(age)),
+            None => Cell::new("not there yet").fg(Color::Red),
+        };
+        let failure = match &entry["failure"] {
+            Value::Object(failure) => Cell::new(member(failure, "reason")).fg(Color::Yellow),
+            _ => Cell::new(""),
+        };
+        vec![age, left(&entry["seconds_left"]), cell(&entry["renewals"]), failure]
     })
 }
 

@@ -3,21 +3,26 @@
 //! A job tries once before its generation counts ([`NewJob`]); with the generation it begins to run ([`LivingJob`]) and
 //! publishes into the entry's slot until it is dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use admin::{Pending, Readiness};
 use rotation::{Keeper, Life, Progress, Sink, Source, SourceError};
-use secrets::SecretString;
-use telemetry::{Material as Kind, Metrics};
+use secrets::vault::Status;
+use secrets::{SecretString, Store};
+use telemetry::{Material as Kind, Metrics, SecretStore};
 use tls::{Credential, Trust};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
-use super::material::subject;
+use super::generation::Living;
+use super::material::{note_certificate, note_trust, subject};
+use super::slots::Held;
 use super::stores::Tasks;
 use super::wall_clock;
-use crate::config::model::Name;
+use crate::config::material::NamedTrust;
+use crate::config::model::{CertificateSource, Name};
 
 /// What a job keeps fresh.
 pub(super) type JobKey = (Kind, Name);
@@ -191,4 +196,97 @@ impl<M> Sink<M> for MaterialSink<M> {
     fn is_former_in_use(&self) -> bool {
         (self.is_former_in_use)()
     }
+}
+
+impl Living {
+    /// What metrics tell of the clusters.
+    pub(super) fn store_counts(&self, now: SystemTime) -> Vec<SecretStore> {
+        let clusters = self.stores.iter().filter_map(|(name, living)| match &living.store {
+            Store::Vault(vault) => Some((name, vault.status(now))),
+            Store::Embedded(_) => None,
+        });
+        let count = |(name, status): (&Name, Status)| SecretStore {
+            name: name.to_string(),
+            is_up: status.is_reachable,
+            token_ends: status.token_ends,
+            logins: status.logins,
+            renewals: status.renewals,
+            requests: status.requests,
+        };
+        clusters.map(count).collect()
+    }
+
+    /// Has all jobs try now that wait for something.
+    pub(super) fn wake(&self) {
+        self.stores.values().for_each(|living| living.wake());
+    }
+
+    /// Starts the jobs that are new in this generation, and takes over those that go on.
+    pub(super) fn run_jobs(
+        &mut self,
+        former: &Self,
+        new: BTreeMap<JobKey, NewJob>,
+        tell: &Tell,
+        tasks: &Tasks,
+    ) {
+        for (key, job) in &former.jobs {
+            if !new.contains_key(key) && self.slot(key) == Some(job.slot) {
+                self.jobs.insert(key.clone(), Arc::clone(job));
+            }
+        }
+        for (key, NewJob { stores, begun }) in new {
+            let Some(slot) = self.slot(&key) else { continue };
+            let (tell, name) = (tell.clone(), &key.1);
+            let job = match begun {
+                Begun::Certificate(job) => {
+                    let Some(held) = self.certificates.get(name).cloned() else { continue };
+                    let sink = certificate_sink(key.clone(), held, tell);
+                    job.start(sink, slot, stores, tasks)
+                }
+                Begun::Trust(job) => {
+                    let Some(held) = self.trust.get(name).cloned() else { continue };
+                    job.start(trust_sink(key.clone(), held, tell), slot, stores, tasks)
+                }
+                Begun::Values(_) => continue,
+            };
+            self.jobs.insert(key, Arc::new(job));
+        }
+    }
+
+    /// The slot of an entry, by number.
+    fn slot(&self, (kind, name): &JobKey) -> Option<u64> {
+        match kind {
+            Kind::Certificate => self.certificates.get(name).map(|held| held.id),
+            Kind::Trust => self.trust.get(name).map(|held| held.id),
+            Kind::Credential | Kind::SigningKey | Kind::Crl | Kind::Jwks => None,
+        }
+    }
+}
+
+fn certificate_sink(
+    key: JobKey,
+    held: Arc<Held<CertificateSource, Credential>>,
+    tell: Tell,
+) -> MaterialSink<Arc<Credential>> {
+    let (metrics, name) = (Arc::clone(&tell.metrics), key.1.clone());
+    let take = move |credential: Arc<Credential>| {
+        note_certificate(&metrics, &name, &credential, wall_clock());
+        held.keep(credential);
+        Ok(())
+    };
+    MaterialSink::new(key, tell, take)
+}
+
+fn trust_sink(
+    key: JobKey,
+    held: Arc<Held<NamedTrust, tls::Trust>>,
+    tell: Tell,
+) -> MaterialSink<Arc<tls::Trust>> {
+    let (metrics, name) = (Arc::clone(&tell.metrics), key.1.clone());
+    let take = move |trust: Arc<tls::Trust>| {
+        note_trust(&metrics, &name, &trust, wall_clock());
+        held.keep(trust);
+        Ok(())
+    };
+    MaterialSink::new(key, tell, take)
 }

@@ -15,6 +15,7 @@ mod listeners;
 mod material;
 mod prepare;
 mod reload;
+mod resolve;
 mod run;
 mod slots;
 mod sockets;
@@ -27,6 +28,7 @@ use std::time::SystemTime;
 
 pub use generation::rehearse;
 pub use issuers::issuer;
+pub use resolve::{Outcome, Resolution, resolve};
 pub use run::{Options, RunError, run};
 
 /// The one clock of the process; everything that decides gets its time from here as an argument.

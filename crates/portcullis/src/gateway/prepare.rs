@@ -8,21 +8,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rotation::acme::AcmeSpec;
 use rotation::{Keeper, Source, SourceError};
 use secrets::{Cause, Reference, StoreError, Stores};
 use telemetry::Material as Kind;
+use tls::{SlotWriter, UpstreamTrust};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::generation::Living;
-use super::jobs::{Begun, JobKey, NewJob, Tried};
+use super::jobs::{Begun, Job, JobKey, NewJob, Tried};
+use super::material::subject;
 use super::stores::{self, LivingStore, Tasks};
 use super::wall_clock;
-use crate::config::material::trust_options;
+use crate::config::material::{server_trust, trust_options};
 use crate::config::model::{
-    CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore, TokenSigner, TrustSource,
-    UpstreamCredentials,
+    AcmeCertificate, AcmeChallenge, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore,
+    ServerTrust, TrustSource,
 };
 use crate::config::{Checked, Problems, Span};
 
@@ -77,15 +80,17 @@ pub(super) async fn prepare(
     let mut faults = Vec::new();
     for outcome in tries.join_all().await {
         let Outcome { key, span, job, error } = outcome;
-        if let Some(error) = error {
-            let is_fault = error.is_configuration() || occasion == Occasion::Reload;
-            if is_fault {
-                faults.push(Fault::new(span, format!("nothing for {}: {error}", super::material::subject(key.0, &key.1))));
+        if let Some((is_configuration, error)) = error {
+            let subject = subject(key.0, &key.1);
+            if is_configuration || occasion == Occasion::Reload || job.is_none() {
+                faults.push(Fault::new(span, format!("nothing for {subject}: {error}")));
             } else {
-                tracing::warn!(kind = key.0.as_str(), name = %key.1, reason = %error, "not there yet, tried on");
+                tracing::warn!(entry = subject, reason = error, "not there yet, tried on");
             }
         }
-        jobs.insert(key, job);
+        if let Some(job) = job {
+            jobs.insert(key, job);
+        }
     }
     if faults.is_empty() {
         return Ok(Prepared { checked, stores, jobs });
@@ -102,8 +107,9 @@ fn problems(checked: &Checked, faults: Vec<Fault>) -> Problems {
 struct Outcome {
     key: JobKey,
     span: Span,
-    job: NewJob,
-    error: Option<SourceError>,
+    job: Option<NewJob>,
+    /// Why there is nothing yet, and whether somebody must act.
+    error: Option<(bool, String)>,
 }
 
 /// What jobs are made with.
@@ -158,9 +164,31 @@ impl Around<'_> {
                         attempt(tries, key.clone(), pki.at.0, stores, wake, source, Begun::Certificate);
                     }
                 }
-                CertificateSource::Acme(_) => {}
+                CertificateSource::Acme(acme) => {
+                    if !goes_on(&[]) {
+                        self.acme(key.clone(), acme, tries);
+                    }
+                }
             }
         }
+    }
+
+    /// Its state is read here; an order comes when the listeners are open.
+    fn acme(&self, key: JobKey, acme: &AcmeCertificate, tries: &mut JoinSet<Outcome>) {
+        let source = acme_source(key.1.clone(), acme.clone(), Arc::clone(&self.handles));
+        let span = acme.state.span;
+        tries.spawn(async move {
+            let mut one = JoinSet::new();
+            match source.await {
+                Ok(source) => {
+                    let wake = watch::channel(0).1;
+                    attempt(&mut one, key.clone(), span, Vec::new(), wake, source, Begun::Certificate);
+                    let outcome = one.join_all().await.pop();
+                    outcome.unwrap_or(Outcome { key, span, job: None, error: None })
+                }
+                Err(error) => Outcome { key, span, job: None, error: Some(error) },
+            }
+        });
     }
 
     fn trust(&self, config: &Config, tries: &mut JoinSet<Outcome>) {
@@ -219,7 +247,7 @@ fn attempt<S: Source + 'static>(
     stores: Vec<u64>,
     wake: watch::Receiver<u64>,
     source: S,
-    begun: fn(Box<dyn super::jobs::Job<S::Material>>) -> Begun,
+    begun: fn(Box<dyn Job<S::Material>>) -> Begun,
 ) {
     tries.spawn(async move {
         let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
@@ -231,9 +259,50 @@ fn attempt<S: Source + 'static>(
                 (None, Some(SourceError::Store(slow)))
             }
         };
+        // An order needs listeners that are open: what is not kept from an earlier one comes after them.
+        let error = error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
         let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
-        Outcome { key, span, job, error }
+        Outcome { key, span, job: Some(job), error: error.map(|error| (error.is_configuration(), error.to_string())) }
     });
+}
+
+/// A source of certificates over ACME, made with the key of the external account; nothing is ordered yet.
+async fn acme_source(
+    name: Name,
+    acme: AcmeCertificate,
+    stores: Arc<Stores>,
+) -> Result<rotation::acme::AcmeCertificate, (bool, String)> {
+    let trust = match &acme.trust {
+        ServerTrust::System => UpstreamTrust::System,
+        ServerTrust::File(reference) => {
+            let trust = server_trust(reference, wall_clock()).map_err(|error| (true, error.to_string()))?;
+            let mut writer = SlotWriter::empty();
+            writer.publish(trust);
+            UpstreamTrust::Trusts(vec![writer.reader()])
+        }
+    };
+    let external_account = match acme.external_account {
+        None => None,
+        Some(account) => {
+            let key = stores.resolve(&account.key.reference).await;
+            let key = key.map_err(|error| (error.cause.is_configuration(), error.to_string()))?;
+            Some(rotation::acme::ExternalAccount { key_id: account.key_id, key })
+        }
+    };
+    let spec = AcmeSpec {
+        entry: name.to_string(),
+        directory: acme.directory.to_string(),
+        trust,
+        contact: acme.contact,
+        names: acme.dns_names,
+        challenge: match acme.challenge {
+            AcmeChallenge::TlsAlpn01 => rotation::acme::Challenge::TlsAlpn01,
+            AcmeChallenge::Http01 => rotation::acme::Challenge::Http01,
+        },
+        state: acme.state.path,
+        external_account,
+    };
+    rotation::acme::AcmeCertificate::new(spec, Arc::new(wall_clock)).map_err(|error| (true, error.to_string()))
 }
 
 /// How often values without a lease are read again: local ones soon, those of a cluster without being a load.
