@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use serde::Deserialize;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroize;
@@ -25,8 +25,6 @@ pub(super) enum Operation {
 
 /// The answer to a request that was done: status 2xx.
 pub(super) struct Answer {
-    /// 200, 202 or 204; a 204 has an empty body.
-    pub(super) status: u16,
     /// The login whose token asked; 0 where none of ours did.
     pub(super) login: u64,
     /// The whole body; `null` if it was empty.
@@ -122,9 +120,20 @@ impl Refusal {
         self.errors.iter().any(|error| error.contains(text))
     }
 
+    /// Leaves out texts that repeat a secret.
+    pub(super) fn hide(&mut self, secret: &SecretString) {
+        let raw = self.body.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for (shown, raw) in self.errors.iter_mut().zip(raw.iter().filter_map(Value::as_str)) {
+            if raw.contains(secret.expose_secret()) {
+                "(a text that repeats a secret)".clone_into(shown);
+            }
+        }
+    }
+
     /// As a cause: 404 is an absence, all others a refusal in the cluster's own words.
     pub(super) fn cause(&self) -> Cause {
         match self.status {
+            403 => Cause::Denied(format!("`{}`", self.path)),
             404 => Cause::Absent(format!("`{}`", self.path)),
             status if self.errors.is_empty() => {
                 Cause::Refused(format!("status {status} for `{}`", self.path))
@@ -150,6 +159,11 @@ impl From<StoreError> for Failure {
 }
 
 impl Failure {
+    /// Whether it is a 403 that nobody has sorted yet.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 403)
+    }
+
     /// As a cause, without the store's name.
     pub(super) fn cause(&self) -> Cause {
         match self {

@@ -10,7 +10,7 @@ use crate::{Cause, Lease};
 /// # Errors
 /// What is not JSON.
 pub fn read_as_everything(body: &[u8]) -> Result<usize, Cause> {
-    let answer = Answer { status: 200, login: 1, body: Wiped::parse(body)? };
+    let answer = Answer { login: 1, body: Wiped::parse(body)? };
     let lease =
         Lease { id: "id".to_owned(), duration: std::time::Duration::ZERO, is_renewable: true, login: 1 };
     let usable = [
@@ -52,7 +52,7 @@ pub(super) mod tests {
 
     /// An answer with this body.
     pub(in super::super) fn answer(body: serde_json::Value) -> Answer {
-        Answer { status: 200, login: 1, body: Wiped::parse(body.to_string().as_bytes()).unwrap() }
+        Answer { login: 1, body: Wiped::parse(body.to_string().as_bytes()).unwrap() }
     }
 
     /// A refusal with this body.

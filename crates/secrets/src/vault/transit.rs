@@ -158,7 +158,7 @@ impl Vault {
         let request = Batch { mount: mount.to_owned(), operation, key: key.to_owned(), batch_input };
         match self.call(Operation::Transit, &request).await {
             Err(Failure::Refused(refusal)) if refusal.errors.is_empty() && refusal.status == 400 => {
-                Ok(Answer { status: refusal.status, login: refusal.login, body: refusal.body })
+                Ok(Answer { login: refusal.login, body: refusal.body })
             }
             called => self.transit(mount, key, called),
         }
