@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use admin::client::ClientError;
+use secrets::StoreError;
 
 use super::out;
 use crate::config::Problems;
@@ -25,7 +26,7 @@ pub enum Exit {
     Config = 3,
     /// No running gateway can be reached.
     Unreachable = 4,
-    /// The answer is no: a case failed, a request is not allowed, a token does not verify.
+    /// The answer is no: a case failed, a request is not allowed, a token does not verify, a reference does not resolve.
     No = 5,
 }
 
@@ -83,6 +84,8 @@ pub(super) enum CliError {
     #[error(transparent)]
     Run(RunError),
     #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
     System(#[from] io::Error),
     /// What was read is not what the command needs.
     #[error("{0}")]
@@ -106,6 +109,7 @@ impl CliError {
             Self::Dev(_)
             | Self::Read { .. }
             | Self::Run(_)
+            | Self::Store(_)
             | Self::System(_)
             | Self::Unreadable(_)
             | Self::Write { .. } => Exit::Failure,

@@ -1,8 +1,8 @@
 //! The command line: one file for each command.
 //!
 //! A command is a function from its arguments to a [`Report`] (what it prints, and how it ends) or a [`CliError`]. Only
-//! [`main`] prints, through [`out`]; so every command can be tested without a process. Results go to standard output,
-//! complaints to standard error. The exit codes are those of [`Exit`].
+//! [`main`] prints, through [`out`] (and `secret get`, whose value goes out exactly as it is); so every command can be tested
+//! without a process. Results go to standard output, complaints to standard error. The exit codes are those of [`Exit`].
 
 mod cert;
 mod check;
@@ -20,6 +20,7 @@ mod principal;
 mod reload;
 mod run;
 mod schema;
+mod secret;
 mod source;
 mod status;
 mod time;
@@ -69,6 +70,7 @@ enum Command {
     Policy(policy::Policy),
     Cert(cert::Cert),
     Token(token::Token),
+    Secret(secret::Secret),
     Schema(schema::Schema),
     Version(version::Version),
     Completions(completions::Completions),
@@ -88,6 +90,7 @@ impl Command {
             Self::Policy(policy) => policy.run(),
             Self::Cert(cert) => cert.run(),
             Self::Token(token) => token.run(),
+            Self::Secret(secret) => secret.run(),
             Self::Schema(schema) => Ok(schema.run()),
             Self::Version(version) => Ok(version.run()),
             Self::Completions(completions) => Ok(completions.run()),
@@ -103,7 +106,8 @@ Exit codes:
   2  the command line is not understood
   3  the configuration or a policy has problems
   4  no running gateway can be reached
-  5  the answer is no: a case failed, a request is not allowed, a token does not verify";
+  5  the answer is no: a case failed, a request is not allowed, a token does not verify,
+     a reference does not resolve";
 
 #[cfg(test)]
 mod tests;

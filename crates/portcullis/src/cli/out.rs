@@ -32,6 +32,16 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes a secret to standard output exactly as it is, also what looks like a colour; a line end follows on a terminal.
+///
+/// # Errors
+/// When it can't be written.
+pub(super) fn print_exactly(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let end: &[u8] = if out.is_terminal() { b"\n" } else { b"" };
+    out.write_all(text.as_bytes()).and_then(|()| out.write_all(end)).and_then(|()| out.flush())
+}
+
 /// Writes to standard error; if even that fails there is nobody left to tell.
 pub(super) fn complain(text: &str) {
     anstream::stderr().lock().write_all(text.as_bytes()).ok();

@@ -12,6 +12,7 @@ pub mod policies;
 mod problem;
 mod raw;
 mod reader;
+mod references;
 mod render;
 pub mod schema;
 mod secrets;
@@ -26,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use ::policy::{Compiler, Engine};
 
 pub use self::problem::{Place, Problem, Problems, Severity, Source, Span, Spanned};
+pub use self::references::references;
 
 use self::finding::Finding;
 use self::material::Material;

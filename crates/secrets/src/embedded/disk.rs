@@ -22,6 +22,10 @@ impl Disk {
         Self { directory }
     }
 
+    pub(super) fn exists(&self) -> bool {
+        self.path(STORE).exists()
+    }
+
     /// The file's content; none if there is no file.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, Cause> {
         if self.metadata()?.is_none() {

@@ -11,7 +11,7 @@ mod sealed;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -65,6 +65,12 @@ impl Embedded {
         let opened = sealed::check(&store.opener).map_err(Cause::from).and_then(|()| store.content());
         opened.map_err(|cause| store.error(cause))?;
         Ok(store)
+    }
+
+    /// Whether there is a store in this directory, whatever opens it.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        Disk::new(directory.to_owned()).exists()
     }
 
     /// Makes the store, empty.
