@@ -7,11 +7,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "tests: a panic is a failed test"
 )]
 
 mod scene;
+mod vault_scene;
 
 mod promise_01_identity_headers_cannot_be_forged;
 mod promise_02_client_address_only_from_trusted_cidrs;
@@ -21,7 +23,12 @@ mod promise_05_one_canonical_path;
 mod promise_07_default_deny_and_errors_deny;
 mod promise_08_jwt_checks_are_strict_by_default;
 mod promise_09_jwks_life_cycle;
+mod promise_10_failed_renewal_keeps_what_is_valid;
 mod promise_11_reload_of_material_is_one_atomic_generation;
+mod promise_14_unresolved_secret_stops_the_config;
+mod promise_15_vault_outage_contract;
+mod promise_16_token_and_lease_renewal;
+mod promise_17_starts_without_its_dependencies;
 mod promise_18_bad_config_changes_nothing;
 mod promise_19_reload_loses_nothing;
 mod promise_22_upstream_pools_never_mix_identity;
@@ -31,6 +38,10 @@ mod attacks;
 mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
+mod least_privilege_policy;
 mod real_clients;
 mod slow_readers_hold_nothing;
 mod uploads_end_with_their_proof;
+mod vault_logins;
+mod vault_pki_renews_under_load;
+mod vault_secrets_stay_out_of_sight;

@@ -132,6 +132,17 @@ impl Site {
     pub fn portcullis(&self, arguments: &[&str]) -> Finished {
         run(Command::new(binary()).args(arguments).current_dir(self.directory.path()).env("NO_COLOR", "1"))
     }
+
+    /// The same with something on standard input.
+    #[must_use]
+    pub fn portcullis_reading(&self, arguments: &[&str], input: &str) -> Finished {
+        let input = self.write(".input", input);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg("exec \"$0\" \"$@\" < .input").arg(binary()).args(arguments);
+        let finished = run(shell.current_dir(self.directory.path()).env("NO_COLOR", "1"));
+        std::fs::remove_file(input).unwrap();
+        finished
+    }
 }
 
 impl Gateway {

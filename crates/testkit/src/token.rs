@@ -80,12 +80,27 @@ impl TokenKey {
     #[must_use]
     pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> String {
         let signed = format!("{}.{}", encode(header), encode(claims));
-        let signature = self.pair.sign(signed.as_bytes()).unwrap();
-        let signature = match self.algorithm {
+        format!("{signed}.{}", encode(self.signature(signed.as_bytes())))
+    }
+
+    /// A signature in the form of a JWS.
+    pub(crate) fn signature(&self, input: &[u8]) -> Vec<u8> {
+        let signature = self.pair.sign(input).unwrap();
+        match self.algorithm {
             Algorithm::Es256 => der_integers(&signature).iter().flat_map(|part| padded(part)).collect(),
             Algorithm::Rs256 | Algorithm::EdDsa => signature,
-        };
-        format!("{signed}.{}", encode(signature))
+        }
+    }
+
+    /// The public key as its algorithm has it: for Ed25519 the 32 bytes.
+    pub(crate) fn public_bytes(&self) -> &[u8] {
+        self.pair.public_key_raw()
+    }
+
+    /// The public key in PEM.
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        self.pair.public_key_pem()
     }
 
     /// The public key as a JWK.

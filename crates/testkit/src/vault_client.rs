@@ -164,10 +164,11 @@ impl VaultClient {
         text(&answer["wrap_info"]["token"])
     }
 
-    /// Allows `rate` requests a second and address below `path` (all paths if empty); with or without `Retry-After`.
-    pub fn set_quota(&self, name: &str, path: &str, rate: f64, with_headers: bool) {
+    /// Allows so many requests a minute from one address below `path` (all paths if empty); with or without `Retry-After`.
+    pub fn set_quota(&self, name: &str, path: &str, a_minute: u32, with_headers: bool) {
+        let quota = json!({ "path": path, "rate": a_minute, "interval": "60s" });
         self.write("sys/quotas/config", &json!({ "enable_rate_limit_response_headers": with_headers }));
-        self.write(&format!("sys/quotas/rate-limit/{name}"), &json!({ "path": path, "rate": rate }));
+        self.write(&format!("sys/quotas/rate-limit/{name}"), &quota);
     }
 
     /// Takes a quota away.
