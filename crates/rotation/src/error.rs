@@ -27,7 +27,9 @@ pub enum SourceError {
         retry_after: Option<Duration>,
     },
     /// More new credentials within the hour than the plan needs: something makes them useless at once.
-    #[error("{minted} new credentials within an hour are more than the plan needs, the next is asked for later")]
+    #[error(
+        "{minted} new credentials within an hour are more than the plan needs, the next is asked for later"
+    )]
     Budget {
         /// How many were made.
         minted: u32,
@@ -51,6 +53,9 @@ pub enum Rejection {
     /// What serves lives longer.
     #[error("the certificate ends before the one that serves")]
     EndsEarlier,
+    /// What serves was issued later.
+    #[error("the certificate was issued before the one that serves")]
+    Older,
     /// The authorities that came with it do not vouch for it.
     #[error("the authorities that the store names do not vouch for the certificate: {0}")]
     Issuer(#[from] PeerError),
@@ -77,9 +82,9 @@ impl SourceError {
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Store(error) => error.cause.is_configuration(),
-            Self::Rejected(_) => true,
+            Self::Rejected(_) | Self::Key(_) => true,
             Self::Acme { is_configuration, .. } => *is_configuration,
-            Self::Budget { .. } | Self::Key(_) => false,
+            Self::Budget { .. } => false,
         }
     }
 
@@ -119,8 +124,8 @@ impl SourceError {
                 _ => Class::Away,
             },
             Self::Rejected(_) => Class::Rejected,
-            Self::Acme { is_configuration: true, .. } => Class::Configuration,
-            Self::Acme { is_configuration: false, .. } | Self::Budget { .. } | Self::Key(_) => Class::Away,
+            Self::Acme { is_configuration: true, .. } | Self::Key(_) => Class::Configuration,
+            Self::Acme { is_configuration: false, .. } | Self::Budget { .. } => Class::Away,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The loop that keeps one piece of material fresh.
+//!
+//! It waits for what [`plan`] says, tries, hands what passed to the sink and plans again; it never gives up and never tries twice
+//! within a second. A wait ends by whichever clock comes first, the wall's (a machine that slept) or the monotonic one (a wall clock
+//! that was set back). What the former material kept is given back when the sink says that nobody uses it, or 5 min later.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SourceError;
-use crate::plan::{self, Setback};
+use crate::plan::{self, LONGEST, Setback, after};
 use crate::source::{Life, Obtained, Sink, Source};
 
 /// Tells the time: the edge of the program gives it.
@@ -21,6 +26,8 @@ pub struct Keeper<S> {
     wake: watch::Receiver<u64>,
     progress: watch::Sender<Progress>,
     setback: Option<Setback>,
+    /// When the last try began.
+    tried: Option<Instant>,
     /// Until when the former material may stay in use before it is retired all the same.
     overlap_ends: Option<Instant>,
 }
@@ -34,7 +41,7 @@ pub struct Progress {
     pub failures: u32,
     /// The last failure; stays after a success.
     pub last_error: Option<Failure>,
-    /// When the next try is planned.
+    /// When the next try is planned; none before the first plan, and for what is never obtained again.
     pub next: Option<SystemTime>,
     /// How often new material was obtained.
     pub renewals: u64,
@@ -53,13 +60,20 @@ pub struct Failure {
     pub at: SystemTime,
 }
 
+/// The end of a wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waited {
+    Due,
+    Stopped,
+}
+
 impl<S: Source> Keeper<S> {
     /// A job that has nothing yet. `wake` changes when the store came back, when a login was replaced, or when the operator asks: then
-    /// a job that fails, or looks again by plan, tries at once (a healthy certificate is not renewed by it).
+    /// a job that fails, looks again by plan, or holds what is superseded tries at once; a healthy certificate is not renewed by it.
     #[must_use]
     pub fn new(source: S, clock: Clock, wake: watch::Receiver<u64>) -> Self {
         let (progress, _) = watch::channel(Progress::default());
-        Self { source, clock, wake, progress, setback: None, overlap_ends: None }
+        Self { source, clock, wake, progress, setback: None, tried: None, overlap_ends: None }
     }
 
     /// Where the job stands, now and whenever it changes.
@@ -68,26 +82,175 @@ impl<S: Source> Keeper<S> {
         self.progress.subscribe()
     }
 
-    /// One try before anything is published; [`Keeper::run`] goes on from it. The caller publishes the material.
+    /// One try before [`Keeper::run`], which goes on from it. The caller publishes the material; nothing if what was obtained
+    /// before is still the newest.
     ///
     /// # Errors
     /// Why there is nothing: if [`SourceError::is_configuration`] the configuration should be refused, else `run` tries on.
-    pub async fn prepare(&mut self) -> Result<S::Material, SourceError> {
-        let _ = &mut self.source;
-        todo!("rotation")
+    pub async fn prepare(&mut self) -> Result<Option<S::Material>, SourceError> {
+        self.tried = Some(Instant::now());
+        let obtained = self.source.obtain(self.held().as_ref(), (self.clock)()).await;
+        self.note(obtained.as_ref());
+        match obtained? {
+            Obtained::New(material, _) => Ok(Some(material)),
+            Obtained::Extended(_) | Obtained::Unchanged(_) => Ok(None),
+        }
     }
 
     /// Keeps the material fresh until `stop`, then gives back what it holds, within 5 s.
     pub async fn run(mut self, mut sink: impl Sink<S::Material>, stop: CancellationToken) {
-        let _ = (&mut self, &mut sink);
-        stop.cancelled().await;
+        let mut wait = self.plan();
+        while self.wait(wait, &mut sink, &stop).await == Waited::Due {
+            let Some(obtained) = self.obtain(&stop).await else { break };
+            let had_former = self.held().is_some();
+            self.note(obtained.as_ref());
+            wait = self.plan();
+            match obtained {
+                Ok(Obtained::New(material, life)) => {
+                    sink.publish(material, &life);
+                    if had_former && self.overlap_ends.is_none() {
+                        self.overlap_ends = Some(Instant::now() + OVERLAP_MOST);
+                    }
+                }
+                Ok(Obtained::Extended(life) | Obtained::Unchanged(life)) => sink.confirmed(&life),
+                Err(error) => sink.failed(&error, after((self.clock)(), wait.unwrap_or(LONGEST))),
+            }
+        }
+        self.abandon().await;
     }
 
-    /// Gives back what [`Keeper::prepare`] obtained: the configuration was refused.
+    /// Gives back what [`Keeper::prepare`] obtained, within 5 s: the configuration was refused.
     pub async fn abandon(mut self) {
-        let _ = tokio::time::timeout(CLOSE_WITHIN, self.source.close()).await;
+        if tokio::time::timeout(CLOSE_WITHIN, self.source.close()).await.is_err() {
+            tracing::warn!("a store did not take back in time what it had lent; it ends by itself");
+        }
+    }
+
+    fn held(&self) -> Option<Life> {
+        self.progress.borrow().held
+    }
+
+    /// One try; nothing if it was stopped. A try under way may end: what it acquires must not be lost.
+    async fn obtain(
+        &mut self,
+        stop: &CancellationToken,
+    ) -> Option<Result<Obtained<S::Material>, SourceError>> {
+        self.tried = Some(Instant::now());
+        let held = self.held();
+        let mut obtaining = pin!(self.source.obtain(held.as_ref(), (self.clock)()));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                let _ended_or_not = tokio::time::timeout(CLOSE_WITHIN, &mut obtaining).await;
+                None
+            }
+            obtained = &mut obtaining => Some(obtained),
+        }
+    }
+
+    fn note(&mut self, obtained: Result<&Obtained<S::Material>, &SourceError>) {
+        let now = (self.clock)();
+        self.setback = obtained.err().map(|error| Setback {
+            failures: self.setback.map_or(1, |last| last.failures.saturating_add(1)),
+            class: error.class(),
+            retry_after: error.retry_after(),
+        });
+        self.progress.send_modify(|progress| match obtained {
+            Ok(Obtained::New(_, life)) => {
+                progress.held = Some(*life);
+                progress.failures = 0;
+                progress.renewals += 1;
+            }
+            Ok(Obtained::Extended(life) | Obtained::Unchanged(life)) => {
+                progress.held = Some(*life);
+                progress.failures = 0;
+            }
+            Err(error) => {
+                progress.failures = progress.failures.saturating_add(1);
+                progress.last_error = Some(Failure {
+                    reason: error.to_string(),
+                    word: error.word(),
+                    is_configuration: error.is_configuration(),
+                    at: now,
+                });
+            }
+        });
+    }
+
+    /// How long to wait; nothing: until woken.
+    fn plan(&self) -> Option<Duration> {
+        let now = (self.clock)();
+        let wait = plan::next(self.held().as_ref(), self.setback.as_ref(), now, fastrand::f64());
+        self.progress.send_modify(|progress| progress.next = wait.map(|wait| after(now, wait)));
+        wait
+    }
+
+    /// Waits; retires the former material meanwhile.
+    async fn wait(
+        &mut self,
+        wait: Option<Duration>,
+        sink: &mut impl Sink<S::Material>,
+        stop: &CancellationToken,
+    ) -> Waited {
+        let began = Instant::now();
+        let earliest = self.tried.map_or(began, |tried| tried + plan::MIN_GAP);
+        let due_by_wall = wait.map(|wait| after((self.clock)(), wait));
+        let stagger = plan::stagger(self.held().as_ref(), (self.clock)(), fastrand::f64());
+        let mut due = (began + wait.unwrap_or(LONGEST).min(LONGEST)).max(earliest);
+        loop {
+            if self.setback.is_none() && self.source.is_superseded() {
+                due = due.min((began + stagger).max(earliest));
+            }
+            self.retire(sink).await;
+            let now = Instant::now();
+            if now >= due || now >= earliest && due_by_wall.is_some_and(|due| (self.clock)() >= due) {
+                return Waited::Due;
+            }
+            let look = if self.overlap_ends.is_some() { OVERLAP_LOOK } else { LOOK };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Waited::Stopped,
+                () = woken(&mut self.wake) => if self.wants_to_be_woken() {
+                    due = due.min((Instant::now() + stagger).max(earliest));
+                    // Should this try come a moment too early, the next follows soon and not after a long outage's wait.
+                    self.setback = self.setback.map(|setback| Setback { failures: 0, ..setback });
+                },
+                () = tokio::time::sleep_until(due.min(now + look)) => {}
+            }
+        }
+    }
+
+    fn wants_to_be_woken(&self) -> bool {
+        self.setback.is_some()
+            || self.source.is_superseded()
+            || self.held().is_none_or(|life| life.again_in.is_some())
+    }
+
+    async fn retire(&mut self, sink: &mut impl Sink<S::Material>) {
+        let Some(ends) = self.overlap_ends else { return };
+        if sink.is_former_in_use() && Instant::now() < ends {
+            return;
+        }
+        self.overlap_ends = None;
+        // What could not be given back is given back with the next one, or ends by itself.
+        let _given_back = tokio::time::timeout(CLOSE_WITHIN, self.source.retire()).await;
+    }
+}
+
+/// The next change; never if nobody can make one any more.
+pub(crate) async fn woken(wake: &mut watch::Receiver<u64>) {
+    if wake.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
 /// How long a job may take to give back what it holds.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the former material may stay in use.
+const OVERLAP_MOST: Duration = Duration::from_secs(300);
+const OVERLAP_LOOK: Duration = Duration::from_secs(1);
+/// How soon a jump of the wall clock is seen.
+const LOOK: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,10 @@ mod error;
 mod held;
 mod keeper;
 pub mod plan;
+mod reading;
 mod recovery;
+#[cfg(test)]
+mod script;
 mod source;
 mod trust;
 mod values;
@@ -33,4 +36,4 @@ pub use self::keeper::{Clock, Failure, Keeper, Progress};
 pub use self::recovery::follow;
 pub use self::source::{Life, Obtained, Sink, Source};
 pub use self::trust::PkiTrust;
-pub use self::values::{Values, ValuesSpec};
+pub use self::values::{Lender, Values, ValuesSpec};

@@ -69,12 +69,9 @@ pub fn stagger(held: Option<&Life>, now: SystemTime, jitter: f64) -> Duration {
 }
 
 fn after_success(life: &Life, now: SystemTime, jitter: f64) -> Option<Duration> {
-    let due = match (life.again_in, life.ends) {
-        (Some(again), _) => life.obtained + again + (again / 10).min(AGAIN_JITTER).mul_f64(jitter),
-        (None, Some(ends)) => {
-            let whole = since(life.begins, ends);
-            life.begins + whole.mul_f64(RENEW_AT * spread(jitter))
-        }
+    let due = match (life.again_in.map(|again| again.min(LONGEST)), life.ends) {
+        (Some(again), _) => after(life.obtained, again + (again / 10).min(AGAIN_JITTER).mul_f64(jitter)),
+        (None, Some(ends)) => after(life.begins, since(life.begins, ends).mul_f64(RENEW_AT * spread(jitter))),
         (None, None) => return None,
     };
     Some(since(now, due).max(MIN_GAP))
@@ -146,6 +143,11 @@ fn spread(jitter: f64) -> f64 {
     0.9 + jitter * 0.2
 }
 
+/// What a store says may be any number: waits are cut at [`LONGEST`].
+pub(crate) fn after(time: SystemTime, wait: Duration) -> SystemTime {
+    time.checked_add(wait.min(LONGEST)).unwrap_or(time)
+}
+
 /// Zero if `later` is earlier.
 fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
@@ -153,6 +155,8 @@ fn since(earlier: SystemTime, later: SystemTime) -> Duration {
 
 /// No two tries begin closer together.
 pub(crate) const MIN_GAP: Duration = Duration::from_secs(1);
+/// Ten years; what is further away is planned again by then.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Two thirds leaves a third for everything that can go wrong.
 const RENEW_AT: f64 = 2.0 / 3.0;
 const AGAIN_JITTER: Duration = Duration::from_secs(2);
@@ -162,3 +166,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// With the store's return this stays within the five seconds that are promised.
 const STAGGER: Duration = Duration::from_secs(2);
 const STAGGER_URGENT: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,25 @@
 //! Values of one credential: a password, a user with a password, a token; with the leases that keep them alive.
+//!
+//! References into one path share one reading and one lease. What has no lease is read again; a lease is renewed, and acquired anew
+//! when the store lets it end, lost it, or when the login under it was replaced: the new values are handed out first, the former
+//! lease is revoked when [`Source::retire`] says that nobody uses it. **Refused:** a field that is not there, an empty value. Leases
+//! acquired sooner than half of the former one's life count against a budget, so that no failure makes credentials in a loop.
+
+mod budget;
+mod lender;
+mod place;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use secrets::{Reference, SecretString, Stores};
+use secrets::{ExposeSecret, Reference, SecretString, Stores};
+use tokio::time::Instant;
 
+use self::budget::Budget;
+pub use self::lender::Lender;
+use self::place::{Loan, Place};
 use crate::error::SourceError;
+use crate::plan::after;
 use crate::source::{Life, Obtained, Source};
 
 /// What a [`Values`] reads.
@@ -15,26 +29,64 @@ pub struct ValuesSpec {
     pub references: Vec<Reference>,
     /// What has no lease is read again this often.
     pub refresh: Duration,
-    /// How many leases may be acquired within an hour beside the first.
+    /// How many leases may be acquired within an hour beyond the plan.
     pub mints_per_hour: u32,
 }
 
 /// The values of one credential.
-#[derive(Debug)]
-pub struct Values {
-    stores: Arc<Stores>,
-    spec: ValuesSpec,
+pub struct Values<L = Arc<Stores>> {
+    lender: L,
+    references: Vec<Reference>,
+    refresh: Duration,
+    budget: Budget,
+    places: Vec<Place>,
+    /// Leases that were replaced since values were handed out last: those still depend on them.
+    replaced: Vec<Loan>,
+    /// Leases that the values before those depend on.
+    former: Vec<Loan>,
+    last: Option<Vec<SecretString>>,
 }
 
-impl Values {
+impl<L: Lender> Values<L> {
     /// Nothing is read here.
     #[must_use]
-    pub const fn new(stores: Arc<Stores>, spec: ValuesSpec) -> Self {
-        Self { stores, spec }
+    pub fn new(lender: L, spec: ValuesSpec) -> Self {
+        Self {
+            lender,
+            places: Place::all(&spec.references),
+            references: spec.references,
+            refresh: spec.refresh,
+            budget: Budget::new(spec.mints_per_hour),
+            replaced: Vec::new(),
+            former: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// The values that the readings in hand give.
+    fn values(&self) -> Result<Vec<SecretString>, SourceError> {
+        self.references
+            .iter()
+            .filter_map(|one| self.places.iter().find(|place| place.holds(one)).map(|place| place.value(one)))
+            .collect()
+    }
+
+    fn life(&self, now: SystemTime) -> Life {
+        let at = Instant::now();
+        let left = |loan: &Loan| loan.ends.saturating_duration_since(at);
+        let leased = self.places.iter().filter_map(|place| place.loan.as_ref()).map(left).min();
+        let again = self.places.iter().filter_map(|place| place.again).min();
+        Life {
+            obtained: now,
+            begins: now,
+            ends: leased.map(|left| after(now, left)),
+            // Values of both kinds: the lease is looked at with the rest, at its two thirds at the latest.
+            again_in: again.map(|again| leased.map_or(again, |left| again.min(left.mul_f64(RENEW_AT)))),
+        }
     }
 }
 
-impl Source for Values {
+impl<L: Lender> Source for Values<L> {
     type Material = Vec<SecretString>;
 
     async fn obtain(
@@ -42,7 +94,56 @@ impl Source for Values {
         held: Option<&Life>,
         now: SystemTime,
     ) -> Result<Obtained<Vec<SecretString>>, SourceError> {
-        let _ = (held, now, &self.stores, &self.spec);
-        todo!("rotation")
+        let started = Instant::now();
+        for place in &mut self.places {
+            place.freshen(&self.lender, &mut self.budget, &mut self.replaced, self.refresh).await?;
+        }
+        let now = after(now, started.elapsed());
+        let values = self.values()?;
+        let life = self.life(now);
+        let is_same = held.is_some() && self.last.as_ref().is_some_and(|last| same(last, &values));
+        Ok(match (is_same, life.ends) {
+            (true, Some(_)) => Obtained::Extended(life),
+            (true, None) => Obtained::Unchanged(life),
+            (false, _) => {
+                self.last = Some(values.clone());
+                self.former.append(&mut self.replaced);
+                Obtained::New(values, life)
+            }
+        })
+    }
+
+    fn is_superseded(&self) -> bool {
+        self.places
+            .iter()
+            .filter_map(|place| place.loan.as_ref())
+            .any(|loan| loan.is_superseded(&self.lender))
+    }
+
+    async fn retire(&mut self) {
+        let mut left = Vec::new();
+        while let Some(loan) = self.former.pop() {
+            if !loan.revoke(&self.lender).await && loan.ends > Instant::now() {
+                left.push(loan);
+            }
+        }
+        self.former = left;
+    }
+
+    async fn close(&mut self) {
+        let loans = self.places.iter_mut().filter_map(|place| place.loan.take());
+        for loan in self.former.drain(..).chain(self.replaced.drain(..)).chain(loans) {
+            loan.revoke(&self.lender).await;
+        }
     }
 }
+
+fn same(one: &[SecretString], other: &[SecretString]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| one.expose_secret() == other.expose_secret())
+}
+
+const RENEW_AT: f64 = 2.0 / 3.0;
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ pub struct Credential {
     certified: Arc<CertifiedKey>,
     dns_names: Vec<Box<str>>,
     addresses: Vec<IpAddr>,
+    uris: Vec<Box<str>>,
     not_before: SystemTime,
     not_after: SystemTime,
     serial: String,
@@ -111,7 +112,7 @@ impl Credential {
             return Err(CredentialError::NotYetValid(validity.not_before.to_string()));
         }
         let summary = inspect(leaf.as_raw()).map_err(|_| CredentialError::Certificate { position: 1 })?;
-        let (dns_names, addresses) = subject_names(leaf);
+        let SubjectNames { dns_names, addresses, uris } = SubjectNames::of(leaf);
         let certified = CertifiedKey::new(chain, read_key(key)?);
         // Also a key whose public half the provider cannot tell is refused: nothing would prove the pair.
         certified
@@ -121,6 +122,7 @@ impl Credential {
             certified: Arc::new(certified),
             dns_names,
             addresses,
+            uris,
             not_before,
             not_after,
             serial: summary.serial,
@@ -137,6 +139,11 @@ impl Credential {
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// URIs of the leaf (SPIFFE ids), as they stand there.
+    pub fn uris(&self) -> impl Iterator<Item = &str> {
+        self.uris.iter().map(AsRef::as_ref)
     }
 
     /// When the leaf begins to be valid.
@@ -205,23 +212,34 @@ fn check_order(chain: &[X509Certificate<'_>]) -> Result<(), CredentialError> {
     Ok(())
 }
 
-fn subject_names(leaf: &X509Certificate<'_>) -> (Vec<Box<str>>, Vec<IpAddr>) {
-    let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
-    let Ok(Some(names)) = leaf.subject_alternative_name() else { return (dns_names, addresses) };
-    for name in &names.value.general_names {
-        match name {
-            GeneralName::DNSName(name) => dns_names.push(name.to_ascii_lowercase().into()),
-            GeneralName::IPAddress(bytes) => {
-                if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
-                    addresses.push(v4.into());
-                } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
-                    addresses.push(v6.into());
+/// The subject alternative names that a leaf is asked for by.
+#[derive(Default)]
+struct SubjectNames {
+    dns_names: Vec<Box<str>>,
+    addresses: Vec<IpAddr>,
+    uris: Vec<Box<str>>,
+}
+
+impl SubjectNames {
+    fn of(leaf: &X509Certificate<'_>) -> Self {
+        let mut own = Self::default();
+        let Ok(Some(names)) = leaf.subject_alternative_name() else { return own };
+        for name in &names.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => own.dns_names.push(name.to_ascii_lowercase().into()),
+                GeneralName::URI(uri) => own.uris.push((*uri).into()),
+                GeneralName::IPAddress(bytes) => {
+                    if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+                        own.addresses.push(v4.into());
+                    } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
+                        own.addresses.push(v6.into());
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
+        own
     }
-    (dns_names, addresses)
 }
 
 fn read_key(pem: &[u8]) -> Result<Arc<dyn rustls::sign::SigningKey>, CredentialError> {

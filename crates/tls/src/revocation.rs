@@ -117,6 +117,13 @@ fn signer<'a>(
     if authority.may_sign_crls { Ok(authority) } else { Err(TrustError::CrlUsage(issuer.to_string())) }
 }
 
+impl Crl {
+    /// Whether both say the same kind of thing and `other` said it later.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        self.scope == other.scope && self.this_update < other.this_update
+    }
+}
+
 impl Authority {
     /// Takes a CRL; of two with the same scope the newer one stays.
     fn add(&mut self, crl: Crl) {

@@ -22,6 +22,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::extensions::KeyUsage as KeyUsageExtension;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
+use crate::credential::Credential;
 use crate::peer::PeerError;
 use crate::provider::provider;
 use crate::revocation::{self, Crl, Role};
@@ -183,6 +184,28 @@ impl Trust {
     #[must_use]
     pub fn authorities(&self) -> (usize, usize) {
         (self.authorities.len(), self.authorities.iter().filter(|one| !one.crls.is_empty()).count())
+    }
+
+    /// Whether these authorities vouch for a credential of our own, as a server's or a client's; until when.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with its chain.
+    pub fn vouches_for(&self, credential: &Credential, now: SystemTime) -> Result<SystemTime, PeerError> {
+        let chain = &credential.certified_key().cert;
+        let judge = |usage| self.verify_path(chain, usage, now, |_| Ok(())).map(|((), until)| until);
+        judge(KeyUsage::server_auth()).or_else(|error| judge(KeyUsage::client_auth()).map_err(|_| error))
+    }
+
+    /// Whether one of its CRLs is older than what `other` has of the same issuer and scope.
+    #[must_use]
+    pub fn has_older_crl_than(&self, other: &Self) -> bool {
+        let same = |one: &Authority| {
+            other.authorities.iter().find(|two| one.subject == two.subject && one.key == two.key)
+        };
+        self.authorities
+            .iter()
+            .filter_map(|one| same(one).map(|two| (one, two)))
+            .any(|(one, two)| one.crls.iter().any(|new| two.crls.iter().any(|old| new.is_older_than(old))))
     }
 
     /// Judges a client's chain (leaf first) at `now`; usable outside of a handshake.
