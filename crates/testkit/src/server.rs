@@ -72,6 +72,14 @@ impl ServerTls {
         let (chain, key) = pair(issued);
         Self(Arc::new(builder.with_single_cert(chain, key).unwrap()))
     }
+
+    /// The server's side of a handshake; none if it fails.
+    pub(crate) async fn accept<S>(self, stream: S) -> Option<tokio_rustls::server::TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        TlsAcceptor::from(self.0).accept(stream).await.ok()
+    }
 }
 
 impl Server {
@@ -143,10 +151,10 @@ where
         let connection = accepted.fetch_add(1, Ordering::SeqCst) + 1;
         let (tls, answer) = (tls.clone(), answer.clone());
         tokio::task::spawn_local(async move {
-            let Some(ServerTls(config)) = tls else {
+            let Some(tls) = tls else {
                 return serve(stream, Peer { connection, sni: None, certificate: None }, answer).await;
             };
-            let Ok(stream) = TlsAcceptor::from(config).accept(stream).await else { return };
+            let Some(stream) = tls.accept(stream).await else { return };
             let session = stream.get_ref().1;
             let peer = Peer {
                 connection,
