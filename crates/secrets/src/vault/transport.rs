@@ -130,8 +130,12 @@ impl Node {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS);
         let builder = match &self.tls {
-            // Whatever the resolver says about it: plain text stays on this machine.
-            None => builder.resolve_to_addrs("localhost", &LOOPBACK),
+            // Whatever the resolver says about it: plain text stays on this machine. The library sets up TLS that is never
+            // spoken, which needs a provider but no authorities.
+            None => {
+                tls::install_default();
+                builder.resolve_to_addrs("localhost", &LOOPBACK).tls_certs_only([])
+            }
             Some(tls) => {
                 let config =
                     tls.client_config().map_err(|error| Fault::before(Cause::Tls(error.to_string())))?;
