@@ -14,6 +14,8 @@ pub(super) struct Finding {
     pub(super) expected: Option<String>,
     pub(super) suggestion: Option<String>,
     pub(super) related: Option<(Span, String)>,
+    /// What was not understood and may be a secret: no line is shown with it.
+    pub(super) concealed: Option<Span>,
 }
 
 impl Finding {
@@ -26,6 +28,7 @@ impl Finding {
             expected: None,
             suggestion: None,
             related: None,
+            concealed: None,
         }
     }
 
@@ -46,12 +49,19 @@ impl Finding {
         Self { related: Some((span, why.into())), ..self }
     }
 
+    pub(super) fn concealing(self, concealed: Span) -> Self {
+        Self { concealed: Some(concealed), ..self }
+    }
+
     /// With the file's name, line and field; without a tree (the file is not YAML) the field stays empty.
     pub(super) fn place(self, source: &Arc<Source>, tree: Option<&Node>) -> Problem {
         let place = |span: Span| {
             Place::new(source, span, tree.map(|tree| tree.field_at(span.start)).unwrap_or_default())
         };
-        let is_hidden = |span| may_be_secret(lines(&source.text, span));
+        let is_hidden = |span| {
+            let lines = lines(&source.text, span);
+            may_be_secret(lines) || (tree.is_none() && stands_beside_secrets(lines))
+        };
         Problem {
             severity: self.severity,
             place: place(self.span),
@@ -64,10 +74,34 @@ impl Finding {
     }
 }
 
+/// The text with something else in these places, and every byte and column where it was.
+pub(super) fn conceal(text: String, places: impl IntoIterator<Item = Span>) -> String {
+    places.into_iter().fold(text, |text, Span { start, end }| {
+        match (text.get(..start), text.get(start..end), text.get(end..)) {
+            (Some(before), Some(within), Some(after)) => {
+                let within: String = within.chars().map(stand_in).collect();
+                [before, &within, after].concat()
+            }
+            _ => text,
+        }
+    })
+}
+
+/// A character of the same length.
+fn stand_in(character: char) -> char {
+    match (character, character.len_utf8()) {
+        ('\n' | '\r', _) => character,
+        (_, 1) => '*',
+        (_, 2) => '·',
+        (_, 3) => '•',
+        _ => '𐄁',
+    }
+}
+
 /// Text of the user as it stands in a message: in backticks, on one line, cut.
 pub(super) fn quoted(text: &str) -> String {
     if may_be_secret(text) {
-        return "a text that is not shown, since it may be a secret".to_owned();
+        return UNSHOWN.to_owned();
     }
     let mut shown: String = text.chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if shown.len() < text.len() {
@@ -81,6 +115,12 @@ fn may_be_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let user_information = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
     user_information || SECRETS.iter().any(|word| text.contains(word))
+}
+
+/// Whether a line that is no YAML may hold a secret: nobody knows which of its words is a key.
+fn stands_beside_secrets(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    KEYS_OF_SECRETS.iter().any(|word| text.contains(word))
 }
 
 /// The whole lines that a span touches.
@@ -105,6 +145,12 @@ const SECRETS: [&str; 10] = [
     "password",
     "secret",
 ];
+
+/// Keys of the configuration that references stand behind, and that [`SECRETS`] does not know.
+const KEYS_OF_SECRETS: [&str; 7] = ["token", "role_id", "bearer", "basic", "credentials", "key:", "value:"];
+
+/// What a message calls a text that it does not repeat.
+pub(super) const UNSHOWN: &str = "a text that is not shown, since it may be a secret";
 
 /// How much of a text a message repeats.
 const QUOTED: usize = 60;

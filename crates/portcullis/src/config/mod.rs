@@ -145,9 +145,8 @@ fn parse(
     text: String,
     directory: &Path,
 ) -> (Arc<Source>, Option<Node>, Option<Config>, Vec<Finding>) {
-    let source = Arc::new(Source { name: name.to_owned(), text });
     let mut findings = Vec::new();
-    let tree = match tree::parse(&source.text, &mut findings) {
+    let tree = match tree::parse(&text, &mut findings) {
         Ok(tree) => Some(tree),
         Err(finding) => {
             findings.push(*finding);
@@ -156,7 +155,8 @@ fn parse(
     };
     let file = tree.as_ref().and_then(|tree| reader::read(tree, &mut findings));
     let config = file.and_then(|file| check::check(file, directory, &mut findings));
-    (source, tree, config, findings)
+    let text = finding::conceal(text, findings.iter().filter_map(|finding| finding.concealed));
+    (Arc::new(Source { name: name.to_owned(), text }), tree, config, findings)
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

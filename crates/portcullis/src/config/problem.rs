@@ -53,7 +53,7 @@ impl fmt::Display for Severity {
 pub struct Source {
     /// The file's name as the user wrote it.
     pub name: String,
-    /// What stands in it.
+    /// What stands in it; what was not understood and may be a secret is replaced.
     pub text: String,
 }
 

@@ -12,6 +12,9 @@ use url::Url;
 
 use super::model::{CertificateFiles, FileReference, Name, ServerTrust};
 use super::problem::Span;
+pub use super::raw::certificate::{AcmeChallenge, KeyKind};
+use super::values::network::VaultAddress;
+use super::values::{Misread, Word as _};
 
 /// A secret by reference, and where the configuration names it.
 #[derive(Clone, Debug)]
@@ -54,8 +57,8 @@ pub enum SecretStore {
 /// A Vault or OpenBao cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VaultStore {
-    /// Its nodes, at least one.
-    pub addresses: Vec<Url>,
+    /// Its nodes.
+    pub addresses: VaultAddresses,
     /// `X-Vault-Namespace`.
     pub namespace: Option<String>,
     /// Who vouches for its servers.
@@ -70,6 +73,41 @@ pub struct VaultStore {
     pub at: At,
 }
 
+/// Where a cluster is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VaultAddresses {
+    /// Its nodes, at least one; all `https`, or `http` to this machine.
+    Nodes(Vec<Url>),
+    /// A variable of the environment that holds the address.
+    Variable {
+        /// Its name.
+        name: String,
+        /// Where the configuration says it.
+        at: At,
+    },
+}
+
+impl VaultAddresses {
+    /// The addresses, at least one; a variable is read now.
+    ///
+    /// # Errors
+    /// A variable that is not there or holds no such address: where it is named, and why.
+    pub fn resolve(&self) -> Result<Vec<Url>, (Span, String)> {
+        match self {
+            Self::Nodes(nodes) => Ok(nodes.clone()),
+            Self::Variable { name, at } => {
+                let failed = |reason: &str| (at.0, format!("variable `{name}` {reason}"));
+                let text = std::env::var(name).map_err(|_| failed("is not set"))?;
+                match VaultAddress::parse(&text) {
+                    Ok(address) => Ok(vec![address.0]),
+                    Err(Misread::Because(reason)) => Err(failed(&format!("holds no address: {reason}"))),
+                    Err(Misread::Other) => Err(failed(&format!("does not hold {}", VaultAddress::EXPECTED))),
+                }
+            }
+        }
+    }
+}
+
 /// The store on this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EmbeddedStore {
@@ -82,7 +120,8 @@ pub struct EmbeddedStore {
 /// What opens the embedded store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StoreOpener {
-    /// A key of 32 bytes, base64; a systemd credential is the file of its name in `$CREDENTIALS_DIRECTORY`.
+    /// A key of 32 bytes, base64; a systemd credential is the file of its name in `$CREDENTIALS_DIRECTORY`, which stands in
+    /// the path as it is where systemd has not set it.
     Key(SecretReference),
     /// A passphrase.
     Passphrase(SecretReference),
@@ -131,18 +170,6 @@ pub struct PkiCertificate {
     pub at: At,
 }
 
-/// A kind of private key.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum KeyKind {
-    /// ECDSA on P-256.
-    #[default]
-    P256,
-    /// ECDSA on P-384.
-    P384,
-    /// Ed25519.
-    Ed25519,
-}
-
 /// A certificate that is issued over ACME.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcmeCertificate {
@@ -160,15 +187,6 @@ pub struct AcmeCertificate {
     pub state: FileReference,
     /// External account binding.
     pub external_account: Option<ExternalAccount>,
-}
-
-/// How control over a name is proven.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AcmeChallenge {
-    /// RFC 8737, on the TLS listeners that use the certificate.
-    TlsAlpn01,
-    /// RFC 8555 section 8.3, on the plain listeners.
-    Http01,
 }
 
 /// External account binding (RFC 8555 section 7.3.4).

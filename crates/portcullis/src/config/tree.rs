@@ -44,6 +44,11 @@ impl Node {
         entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
     }
 
+    /// From its first byte to its last, also of lists and mappings.
+    pub(super) fn extent(&self) -> Span {
+        Span { start: self.span.start, end: self.end.max(self.span.end) }
+    }
+
     /// The field at a byte, such as `listeners.edge.bind` or `routes[2].path`.
     pub(super) fn field_at(&self, byte: usize) -> String {
         let mut path = String::new();
@@ -184,13 +189,15 @@ impl<'text> Builder<'text, '_> {
             let (event, at) = self.next()?;
             let value = self.node(event, at)?;
             let Value::Scalar(text) = key.value else {
-                self.findings.push(Finding::error(key.span, "a key that is not a word").expecting("a word"));
+                let finding = Finding::error(key.span, "a key that is not a word").expecting("a word");
+                self.findings.push(finding.concealing(value.extent()));
                 continue;
             };
             if let Some(first) = seen.get(&text) {
                 let finding =
                     Finding::error(key.span, format!("{} stands here a second time", quoted(&text)));
-                self.findings.push(finding.expecting("every key once").related(*first, "the first is at"));
+                let finding = finding.expecting("every key once").related(*first, "the first is at");
+                self.findings.push(finding.concealing(value.extent()));
                 continue;
             }
             seen.insert(text.clone(), key.span);

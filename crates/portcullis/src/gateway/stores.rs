@@ -180,7 +180,10 @@ impl LivingStore {
         let certificate = cluster.certificate.clone().map(filled).transpose()?;
         let settings = Settings {
             name: name.to_string(),
-            addresses: cluster.addresses.clone(),
+            addresses: cluster
+                .addresses
+                .resolve()
+                .map_err(|(span, reason)| Fault::new(span, reason))?,
             namespace: cluster.namespace.clone(),
             trust: trust.as_ref().map(Held::reader),
             login: cluster.login.clone(),

@@ -1,4 +1,4 @@
-//! Certificates, trust entries and token issuers: what names files, and what must go together.
+//! Trust entries and token issuers: where they come from, and what must go together.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,45 +8,63 @@ use identity::SpiffeId;
 use identity::jwt::{ClaimKind, ClaimMapping};
 
 use super::listener::time;
+use super::store::mount_or;
 use super::{Check, flat, items};
 use crate::config::finding::{Finding, quoted};
-use crate::config::model::{
-    CertificateFiles, CertificateSource, Jwks, Jwt, Name, NameForm, ServerTrust, Trust, TrustSource,
-    WhenStale,
-};
+use crate::config::model::{At, Jwks, Jwt, Name, NameForm, Trust, TrustSource, WhenStale};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::identity as raw;
 use crate::config::reader::{Entries, Field};
 use crate::config::values::Word;
-use crate::config::values::field::{FilePath, IssuerTrust};
+use crate::config::values::field::FilePath;
 use crate::config::values::network::FetchUrl;
 
 impl Check<'_> {
-    pub(super) fn certificate(
-        &mut self,
-        _: Spanned<&Name>,
-        raw: raw::Certificate,
-    ) -> Option<CertificateSource> {
-        let raw::Certificate::Files(files) = raw;
-        let files = files.value?;
-        let certificate = self.reference(files.certificate);
-        let key = self.reference(files.key);
-        Some(CertificateSource::Files(CertificateFiles { certificate: certificate?, key: key? }))
-    }
-
-    pub(super) fn trust_entry(&mut self, _: Spanned<&Name>, raw: raw::Trust) -> Option<Trust> {
+    pub(super) fn trust_entry(&mut self, name: Spanned<&Name>, raw: raw::Trust) -> Option<Trust> {
         let names = self.name_form(&raw.names, raw.trust_domain);
         let when_stale = flat(raw.revocation).and_then(|revocation| revocation.when_stale.value);
-        let files = raw.files.value?;
-        let ca = self.reference(files.ca);
-        let crl =
-            items(flat(files.crl)).into_iter().map(|path| self.file(&path.value.0, path.span)).collect();
-        let source = TrustSource::Files { ca: ca?, crl };
-        Some(Trust { source, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
+        let source = self.trust_source(name.span, raw.files, raw.vault_pki, raw.embedded);
+        Some(Trust { source: source?, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
     }
 
-    pub(super) fn issuers(&mut self, identity: Option<Field<raw::Identity>>) -> BTreeMap<Name, Jwt> {
-        let section: Option<Field<Entries<Name, raw::Jwt>>> = flat(identity).map(|identity| identity.jwt);
+    fn trust_source(
+        &mut self,
+        entry: Span,
+        files: Option<Field<raw::TrustFiles>>,
+        vault_pki: Option<Field<raw::VaultTrust>>,
+        embedded: Option<Field<raw::EmbeddedTrust>>,
+    ) -> Option<TrustSource> {
+        match (files, vault_pki, embedded) {
+            (Some(files), None, None) => {
+                let files = files.value?;
+                let ca = self.reference(files.ca);
+                let crl = items(flat(files.crl)).into_iter();
+                let crl = crl.map(|path| self.file(&path.value.0, path.span)).collect();
+                Some(TrustSource::Files { ca: ca?, crl })
+            }
+            (None, Some(pki), None) => {
+                let pki = pki.value?;
+                let span = pki.store.span;
+                let store = pki.store.value.and_then(|name| self.vault_name(name, span))?;
+                let crl = flat(pki.crl).unwrap_or(false);
+                Some(TrustSource::Pki { store, mount: mount_or(pki.mount, "pki"), crl, at: At(span) })
+            }
+            (None, None, Some(embedded)) => {
+                let store = self.embedded_name(embedded.span)?;
+                Some(TrustSource::Pki { store, mount: String::new(), crl: false, at: At(embedded.span) })
+            }
+            (files, vault_pki, _) => {
+                let none = files.is_none() && vault_pki.is_none();
+                let what =
+                    if none { "nothing says where its authorities are" } else { "more than one source" };
+                let finding = Finding::error(entry, what);
+                self.error(finding.expecting("one of `files`, `vault_pki` and `embedded`"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn issuers(&mut self, section: Option<Field<Entries<Name, raw::Jwt>>>) -> BTreeMap<Name, Jwt> {
         let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         self.entries(section, |check, name, raw| {
             if let Some(other) = check.trust.span(name.value) {
@@ -92,13 +110,7 @@ impl Check<'_> {
         }
         let claims = self.claims(raw.claims);
         let types = raw.types.map(|types| self.names(types, "type")).map(texts);
-        let trust = match flat(raw.trust.clone()) {
-            Some(IssuerTrust::File(path)) => {
-                let span = raw.trust.map(|field| field.span).unwrap_or_default();
-                ServerTrust::File(self.file(&path, span))
-            }
-            Some(IssuerTrust::System) | None => ServerTrust::System,
-        };
+        let trust = self.server_trust(raw.trust);
         Some(Jwt {
             name: entry.clone(),
             issuer: issuer?.value,
@@ -193,12 +205,12 @@ impl Check<'_> {
         }
     }
 
-    fn reference(&self, field: Field<FilePath>) -> Option<crate::config::model::FileReference> {
+    pub(super) fn reference(&self, field: Field<FilePath>) -> Option<crate::config::model::FileReference> {
         field.value.map(|path| self.file(&path.0, field.span))
     }
 
     /// INVARIANT: without `#`, since a principal is called `issuer#subject`, and that must have one reading.
-    fn issuer_name(&mut self, field: Field<String>) -> Option<Spanned<Arc<str>>> {
+    pub(super) fn issuer_name(&mut self, field: Field<String>) -> Option<Spanned<Arc<str>>> {
         let text = field.value?;
         let problem = match text.as_str() {
             "" => "an empty text".to_owned(),

@@ -3,11 +3,14 @@
 //! Every check reports and goes on. INVARIANT: an entry that is left out of the result has a finding, so that a
 //! configuration without errors is complete.
 
+mod certificate;
 mod listener;
 mod material;
 mod names;
 mod operation;
 mod route;
+mod store;
+mod token;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -17,10 +20,13 @@ use std::path::{Path, PathBuf};
 use identity::jwt::ClaimKind;
 
 use self::names::Section;
+use self::store::Stores;
 use super::finding::Finding;
 use super::model::{Config, FileReference, Name};
 use super::problem::{Severity, Span, Spanned};
 use super::raw::File;
+use super::raw::identity::{Identity, Jwt};
+use super::raw::token::MintedTokens;
 use super::reader::{Entries, Field};
 
 /// The checked configuration, whose files lie in `directory`; without it there is at least one error among the findings.
@@ -31,15 +37,19 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
             Finding::error(file.version.span, format!("version {version} is unknown")).expecting("version 1"),
         );
     }
+    let stores = check.secret_stores(file.secrets);
     let certificates = check.entries(file.certificates, Check::certificate);
     let trust = check.entries(file.trust, Check::trust_entry);
-    let jwt = check.issuers(file.identity);
+    let (jwt, tokens) = check.identity(file.identity);
+    let jwt = check.issuers(jwt);
     let limits = check.entries(file.limits, |check, _, limit| check.limit(limit));
     let listeners = check
         .entries(Some(file.listeners), |check, name, listener| check.listener(name.value, listener, &limits));
     check.binds(&listeners, file.admin.as_ref());
+    check.challenges(&certificates, &listeners);
+    let (tokens, key_paths) = check.tokens(tokens, &listeners);
     let upstreams = check.entries(file.upstreams, |check, _, upstream| check.upstream(upstream, &trust));
-    let routes = check.routes(file.routes, &listeners);
+    let routes = check.routes(file.routes, &listeners, &upstreams, &key_paths);
     let policies = check.policies(file.policies, !routes.is_empty());
     let (access_log, log_level, log_format) = check.telemetry(file.telemetry);
     let admin = check.admin(file.admin);
@@ -47,8 +57,8 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     check.unused();
     let cores = flat(file.cores).and_then(|cores| NonZeroUsize::try_from(cores.0).ok());
     Some(Config {
-        stores: BTreeMap::new(),
-        tokens: BTreeMap::new(),
+        stores,
+        tokens,
         cores,
         listeners,
         certificates,
@@ -74,6 +84,8 @@ struct Check<'a> {
     certificates: Section,
     trust: Section,
     jwt: Section,
+    tokens: Section,
+    stores: Stores,
     upstreams: Section,
     limits: Section,
     /// The claims that any issuer maps, even one with an error: their types, and where each is mapped first.
@@ -82,18 +94,34 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(file: &File, directory: &'a Path, findings: &'a mut Vec<Finding>) -> Self {
-        let jwt = file.identity.as_ref().and_then(|field| field.value.as_ref()).map(|identity| &identity.jwt);
+        let identity = file.identity.as_ref().and_then(|field| field.value.as_ref());
         Self {
             directory,
             findings,
             listeners: Section::new("listener", Some(&file.listeners)),
             certificates: Section::new("certificate", file.certificates.as_ref()),
             trust: Section::new("trust entry", file.trust.as_ref()),
-            jwt: Section::new("token issuer", jwt),
+            jwt: Section::new("token issuer", identity.and_then(|identity| identity.jwt.as_ref())),
+            tokens: Section::new("minted token", identity.and_then(|identity| identity.tokens.as_ref())),
+            stores: Stores::new(file.secrets.as_ref()),
             upstreams: Section::new("upstream", file.upstreams.as_ref()),
             limits: Section::new("limit", file.limits.as_ref()),
             claims: BTreeMap::new(),
         }
+    }
+
+    fn identity(
+        &mut self,
+        identity: Option<Field<Identity>>,
+    ) -> (Option<Field<Entries<Name, Jwt>>>, Option<Field<Entries<Name, MintedTokens>>>) {
+        let Some(Field { value: Some(Identity { jwt, tokens }), span }) = identity else {
+            return (None, None);
+        };
+        if jwt.is_none() && tokens.is_none() {
+            let finding = Finding::error(span, "neither token issuers nor minted tokens");
+            self.error(finding.expecting("`jwt`, `tokens` or both"));
+        }
+        (jwt, tokens)
     }
 
     fn error(&mut self, finding: Finding) {
@@ -130,7 +158,8 @@ impl<'a> Check<'a> {
         if self.findings.iter().any(|finding| finding.severity == Severity::Error) {
             return;
         }
-        for section in [&self.certificates, &self.trust, &self.jwt, &self.upstreams, &self.limits] {
+        let Self { certificates, trust, jwt, tokens, stores, upstreams, limits, .. } = self;
+        for section in [certificates, trust, jwt, tokens, &stores.section, upstreams, limits] {
             self.findings.extend(section.unused());
         }
         let idle = self.listeners.unused();

@@ -50,7 +50,7 @@ impl Section {
             return Some(name);
         }
         let known = self.entries.keys().map(Name::as_str);
-        findings.push(dangling(&name, span, self.what, known));
+        findings.push(dangling(name.as_str(), span, self.what, known));
         None
     }
 
@@ -65,20 +65,20 @@ impl Section {
 
 /// A name that nothing carries.
 pub(super) fn dangling<'a>(
-    name: &Name,
+    name: &str,
     span: Span,
     what: &str,
     known: impl Iterator<Item = &'a str>,
 ) -> Finding {
     let known: Vec<&str> = known.collect();
-    let suggestion = closest(name.as_str(), known.iter().copied());
+    let suggestion = closest(name, known.iter().copied());
     let expected = match known.as_slice() {
         [] => format!("a {what}, and none is configured"),
         known => {
             format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
         }
     };
-    Finding::error(span, format!("there is no {what} {}", quoted(name.as_str())))
+    Finding::error(span, format!("there is no {what} {}", quoted(name)))
         .expecting(expected)
         .suggesting(suggestion)
 }

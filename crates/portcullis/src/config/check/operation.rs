@@ -53,7 +53,12 @@ impl Check<'_> {
             raw::LimitKey::Claim(Field { value, span }) => {
                 let name = value?;
                 if !self.claims.contains_key(&name) {
-                    self.error(dangling(&name, span, "mapped claim", self.claims.keys().map(Name::as_str)));
+                    self.error(dangling(
+                        name.as_str(),
+                        span,
+                        "mapped claim",
+                        self.claims.keys().map(Name::as_str),
+                    ));
                     return None;
                 }
                 Some(LimitKey::Claim(name))

@@ -7,9 +7,10 @@ use http::{Method, StatusCode};
 use proxy::route::{HostPattern, Part, PathPattern, PathRules, Rewrite, Template};
 
 use super::names::dangling;
+use super::token::{KeyPaths, RoutePlaces};
 use super::{Check, flat, items};
 use crate::config::finding::Finding;
-use crate::config::model::{Action, Authenticate, Listener, ListenerKind, Name, Proof, Route};
+use crate::config::model::{Action, Authenticate, Listener, ListenerKind, Name, Proof, Route, Upstream};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::route as raw;
 use crate::config::reader::{Entries, Field};
@@ -20,6 +21,8 @@ impl Check<'_> {
         &mut self,
         section: Option<Field<Vec<Field<raw::Route>>>>,
         listeners: &BTreeMap<Name, Listener>,
+        upstreams: &BTreeMap<Name, Upstream>,
+        key_paths: &KeyPaths,
     ) -> Vec<Route> {
         let mut routes = Vec::new();
         let mut names: HashMap<Name, Span> = HashMap::new();
@@ -32,14 +35,22 @@ impl Check<'_> {
                 let finding = Finding::error(name_span, format!("a second route is called `{name}`"));
                 self.error(finding.related(first, "the first is at"));
             }
-            let Some(route) = self.route(route.value, listeners) else { continue };
+            let Some((route, places)) = self.route(route.value, listeners) else { continue };
+            self.credentials(&route, &places, upstreams);
+            self.key_paths(&route, name_span, key_paths);
             self.findings.extend(ties.add(&route, name_span));
             routes.push(route);
         }
         routes
     }
 
-    fn route(&mut self, raw: raw::Route, listeners: &BTreeMap<Name, Listener>) -> Option<Route> {
+    fn route(
+        &mut self,
+        raw: raw::Route,
+        listeners: &BTreeMap<Name, Listener>,
+    ) -> Option<(Route, RoutePlaces)> {
+        let mut places =
+            RoutePlaces { token: raw.token.as_ref().map(|field| field.span), ..RoutePlaces::default() };
         let on = self.route_listeners(raw.on, listeners);
         let authenticate = self.authenticate(raw.authenticate, &on, listeners);
         let limits = self.route_limits(raw.limits);
@@ -49,13 +60,20 @@ impl Check<'_> {
         let (set_fields, security_fields) = match flat(raw.headers) {
             Some(headers) => {
                 let security = !matches!(flat(headers.security), Some(raw::SecurityFields::Off));
-                (self.set_fields(headers.set), security)
+                (self.set_fields(headers.set, &mut places), security)
             }
             None => (Vec::new(), true),
         };
         let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
-        Some(Route {
-            token: None,
+        let token = match raw.token {
+            Some(Field { value: Some(name), span }) => self.tokens.resolve(name, span, self.findings),
+            _ => None,
+        };
+        if let Some(Field { value: Some(raw::Credentials::Forward), span }) = raw.credentials {
+            places.forward = Some(span);
+        }
+        let route = Route {
+            token,
             name: raw.name.value?,
             on,
             host: raw.host.map_or(Some(HostPattern::Any), |host| Some(host.value?.0))?,
@@ -72,8 +90,9 @@ impl Check<'_> {
             paths: path_rules(flat(raw.paths)),
             set_fields,
             security_fields,
-            forward_credentials: matches!(flat(raw.credentials), Some(raw::Credentials::Forward)),
-        })
+            forward_credentials: places.forward.is_some(),
+        };
+        Some((route, places))
     }
 
     fn route_listeners(
@@ -132,7 +151,7 @@ impl Check<'_> {
                 proofs.push(Proof::Certificate(name));
             } else {
                 let known = self.jwt.names().chain(self.trust.names()).map(Name::as_str);
-                let finding = dangling(&name, span, "token issuer or trust entry", known);
+                let finding = dangling(name.as_str(), span, "token issuer or trust entry", known);
                 self.error(finding);
             }
         }
@@ -216,6 +235,7 @@ impl Check<'_> {
     fn set_fields(
         &mut self,
         set: Option<Field<Entries<SetField, FieldTemplate>>>,
+        places: &mut RoutePlaces,
     ) -> Vec<(http::HeaderName, Template)> {
         let mut fields: Vec<(http::HeaderName, Template)> = Vec::new();
         for (name, template) in flat(set).map(|set| set.0).unwrap_or_default() {
@@ -245,6 +265,7 @@ impl Check<'_> {
                     format!("`{field}` a second time, in another spelling"),
                 ));
             }
+            places.set.push((field.clone(), name.span));
             fields.push((field, value));
         }
         fields

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::listener::{count, time};
 use super::{Check, flat};
 use crate::config::finding::Finding;
-use crate::config::model::{Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamTls};
+use crate::config::model::{
+    Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamCredentials, UpstreamTls,
+};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::upstream as raw;
 use crate::config::reader::Field;
@@ -17,6 +19,10 @@ impl Check<'_> {
         let endpoints = self.names(raw.endpoints, "endpoint");
         let tls_span = raw.tls.as_ref().map(|tls| tls.span);
         let scheme = self.scheme(&endpoints, tls_span);
+        let credentials = raw.credentials.map(|field| {
+            self.open_credentials(&endpoints, field.span);
+            field.value.and_then(|credentials| self.upstream_credentials(credentials.0))
+        });
         let tls = match raw.tls {
             Some(tls) => Some(self.upstream_tls(tls.value?, tls.span, trust)?),
             None => (scheme? == Scheme::Https).then(UpstreamTls::default),
@@ -34,8 +40,38 @@ impl Check<'_> {
             request: flat(request).map(|request| request.0),
             pool_idle: time(idle, Duration::from_secs(60)),
             pool_per_core: count(per_core, const { NonZeroU32::new(256).unwrap() }),
-            credentials: None,
+            credentials: credentials.flatten(),
         })
+    }
+
+    fn upstream_credentials(&mut self, raw: raw::UpstreamCredentials) -> Option<UpstreamCredentials> {
+        match raw {
+            raw::UpstreamCredentials::Bearer(token) => self.secret(token).map(UpstreamCredentials::Bearer),
+            raw::UpstreamCredentials::Basic(basic) => {
+                let basic = basic.value?;
+                let username = self.secret(basic.username);
+                let password = self.secret(basic.password);
+                Some(UpstreamCredentials::Basic { username: username?, password: password? })
+            }
+            raw::UpstreamCredentials::Field(field) => {
+                let field = field.value?;
+                let value = self.secret(field.value);
+                Some(UpstreamCredentials::Field { name: field.name.value?.0, value: value? })
+            }
+        }
+    }
+
+    fn open_credentials(&mut self, endpoints: &[Spanned<Endpoint>], span: Span) {
+        let is_local = |host: &str| {
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        let open = |endpoint: &&Spanned<Endpoint>| {
+            endpoint.value.scheme == Scheme::Http && !is_local(&endpoint.value.host)
+        };
+        if let Some(endpoint) = endpoints.iter().find(open) {
+            let finding = Finding::warning(span, "credentials over plain HTTP, which others can read");
+            self.error(finding.expecting("`https` endpoints").related(endpoint.span, "the endpoint is at"));
+        }
     }
 
     fn scheme(&mut self, endpoints: &[Spanned<Endpoint>], tls: Option<Span>) -> Option<Scheme> {

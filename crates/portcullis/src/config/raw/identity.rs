@@ -1,38 +1,26 @@
-//! Certificates, trust and token issuers as they are written.
+//! Trust and token issuers as they are written.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::token::MintedTokens;
 use crate::config::reader::{Entries, Field};
 use crate::config::values::field::{FilePath, IssuerTrust, TokenAlgorithm};
 use crate::config::values::network::FetchUrl;
 use crate::config::values::pattern::Name;
 use crate::config::values::quantity::{Timespan, Tolerance};
-
-/// A certificate with its key.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub(in crate::config) enum Certificate {
-    /// From PEM files, which are watched and reloaded as one pair.
-    Files(Field<CertificateFiles>),
-}
-
-/// The files of a certificate, relative to the configuration's directory.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct CertificateFiles {
-    /// The certificate and its intermediates, leaf first.
-    pub(in crate::config) certificate: Field<FilePath>,
-    /// Its private key (PKCS #8, PKCS #1 or SEC 1).
-    pub(in crate::config) key: Field<FilePath>,
-}
+use crate::config::values::secret::MountPath;
 
 /// Certificate authorities that peers are checked against, and which name of a certificate counts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Trust {
-    /// PEM files, which are watched.
-    pub(in crate::config) files: Field<TrustFiles>,
+    /// From PEM files, which are watched. One of `files`, `vault_pki` and `embedded`.
+    pub(in crate::config) files: Option<Field<TrustFiles>>,
+    /// The authorities of a PKI mount of Vault, read again while they serve.
+    pub(in crate::config) vault_pki: Option<Field<VaultTrust>>,
+    /// The authority of the embedded store: `{}`.
+    pub(in crate::config) embedded: Option<Field<EmbeddedTrust>>,
     /// Which name form its certificates carry; there is no falling through to another.
     pub(in crate::config) names: Field<NameForm>,
     /// The SPIFFE trust domain. Required with `names: spiffe`, and only there.
@@ -50,6 +38,23 @@ pub(in crate::config) struct TrustFiles {
     /// Certificate revocation lists. Default: none.
     pub(in crate::config) crl: Option<Field<Vec<Field<FilePath>>>>,
 }
+
+/// The authorities of a PKI mount of Vault.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct VaultTrust {
+    /// A name of `secrets.stores`.
+    pub(in crate::config) store: Field<Name>,
+    /// The mount. Default: `pki`.
+    pub(in crate::config) mount: Option<Field<MountPath>>,
+    /// Whether the mount's revocation list counts: `true` fetches it, and no certificate passes without one. Default: false.
+    pub(in crate::config) crl: Option<Field<bool>>,
+}
+
+/// The authority of the embedded store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct EmbeddedTrust {}
 
 /// The name form that a certificate must carry.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
@@ -81,12 +86,14 @@ pub enum WhenStale {
     Accept,
 }
 
-/// Who may issue tokens.
+/// Who may issue tokens, and which tokens the gateway makes itself. At least one of the two.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Identity {
     /// Issuers of JWT bearer tokens.
-    pub(in crate::config) jwt: Field<Entries<Name, Jwt>>,
+    pub(in crate::config) jwt: Option<Field<Entries<Name, Jwt>>>,
+    /// Short tokens that the gateway mints for upstreams; a route asks for one by `token`.
+    pub(in crate::config) tokens: Option<Field<Entries<Name, MintedTokens>>>,
 }
 
 /// An issuer of JWT bearer tokens.

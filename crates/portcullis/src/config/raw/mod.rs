@@ -1,21 +1,26 @@
 //! The file as it is written: one type for each mapping, for reading and for the JSON Schema. Comments here are the
 //! reference that `portcullis schema` prints. Every field is `Field<T>` (required) or `Option<Field<T>>` (optional).
 
+pub(super) mod certificate;
 pub(super) mod identity;
 pub(super) mod listener;
 pub(super) mod operation;
 pub(super) mod route;
+pub(super) mod secrets;
+pub(super) mod token;
 pub(super) mod upstream;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::identity::{Certificate, Identity, Trust};
+use self::certificate::Certificate;
+use self::identity::{Identity, Trust};
 use self::listener::Listener;
 use self::operation::{Admin, Limit, Policies, Shutdown, Telemetry};
 use self::route::Route;
+use self::secrets::Secrets;
 use self::upstream::Upstream;
-use super::reader::{Entries, Field};
+use super::reader::{Entries, Field, Secret};
 use super::values::pattern::Name;
 use super::values::quantity::Count;
 
@@ -29,13 +34,15 @@ pub(in crate::config) struct File {
     pub(in crate::config) version: Field<u16>,
     /// How many cores carry traffic. Default: all.
     pub(in crate::config) cores: Option<Field<Count>>,
+    /// Where secrets are kept, for what names them by reference.
+    pub(in crate::config) secrets: Option<Field<Secret<Secrets>>>,
     /// Where connections come in.
     pub(in crate::config) listeners: Field<Entries<Name, Listener>>,
-    /// Certificates with their keys.
+    /// Certificates with their keys, from files or from who issues them.
     pub(in crate::config) certificates: Option<Field<Entries<Name, Certificate>>>,
     /// Certificate authorities that peers are checked against.
     pub(in crate::config) trust: Option<Field<Entries<Name, Trust>>>,
-    /// Who may issue tokens.
+    /// Who may issue tokens, and which tokens the gateway makes itself.
     pub(in crate::config) identity: Option<Field<Identity>>,
     /// Where requests go.
     pub(in crate::config) upstreams: Option<Field<Entries<Name, Upstream>>>,

@@ -42,6 +42,9 @@ pub(in crate::config) struct Route {
     pub(in crate::config) headers: Option<Field<Headers>>,
     /// The caller's `Authorization` field: `strip` (default) it, or `forward` it to the upstream.
     pub(in crate::config) credentials: Option<Field<Credentials>>,
+    /// A name of `identity.tokens`: the caller's credential ends at the gateway, and the upstream gets a short token that
+    /// names the caller. Not beside `credentials: forward`.
+    pub(in crate::config) token: Option<Field<Name>>,
 }
 
 /// Which proofs a caller must bring.

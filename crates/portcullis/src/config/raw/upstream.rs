@@ -7,11 +7,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
-use crate::config::reader::Field;
-use crate::config::values::field::ExpectedPeer;
+use crate::config::reader::{Field, Secret};
+use crate::config::values::field::{CredentialField, ExpectedPeer};
 use crate::config::values::network::Endpoint;
 use crate::config::values::pattern::{Name, SniName};
 use crate::config::values::quantity::{Count, Timespan};
+use crate::config::values::secret::SecretText;
 
 /// A server, or several alike.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -25,6 +26,40 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) timeouts: Option<Field<Timeouts>>,
     /// Connections that are kept.
     pub(in crate::config) pool: Option<Field<Pool>>,
+    /// What the gateway shows it in a field of every request; a new value takes over without a reload. Default: nothing.
+    pub(in crate::config) credentials: Option<Field<Secret<UpstreamCredentials>>>,
+}
+
+/// What the gateway shows an upstream; what callers send in the same field never reaches it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum UpstreamCredentials {
+    /// `Authorization: Bearer …`: the token, by reference.
+    Bearer(Field<SecretText>),
+    /// `Authorization: Basic …` (RFC 7617).
+    Basic(Field<BasicCredentials>),
+    /// A field of its own.
+    Field(Field<FieldCredentials>),
+}
+
+/// A user and a password.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct BasicCredentials {
+    /// The user, by reference; at the same path of a store as the password, both come from one reading.
+    pub(in crate::config) username: Field<SecretText>,
+    /// The password, by reference.
+    pub(in crate::config) password: Field<SecretText>,
+}
+
+/// A field with a secret value.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FieldCredentials {
+    /// Its name, such as `x-api-key`.
+    pub(in crate::config) name: Field<CredentialField>,
+    /// Its value, by reference.
+    pub(in crate::config) value: Field<SecretText>,
 }
 
 /// TLS to an upstream.

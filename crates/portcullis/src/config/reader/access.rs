@@ -51,7 +51,8 @@ impl<'de> Pairs<'de, '_> {
             match self.fields {
                 Some(fields) if !fields.contains(&key.text.as_str()) => {
                     let finding = ReadError::unknown_field(&key.text, fields).into_finding(key.span);
-                    self.reader.findings.borrow_mut().extend(finding);
+                    let concealing = |finding: Finding| finding.concealing(entry.1.extent());
+                    self.reader.findings.borrow_mut().extend(finding.map(concealing));
                 }
                 _ => return Some(entry),
             }

@@ -23,6 +23,10 @@ pub(in crate::config) struct Field<T> {
     pub(in crate::config) span: Span,
 }
 
+/// A part of the file where secrets are named: a text there that is not what it should be is neither quoted nor shown.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Secret<T>(pub(in crate::config) T);
+
 /// The named entries of a section, in the order of the file.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Entries<K, T>(pub(in crate::config) Vec<(Field<K>, Field<T>)>);
@@ -46,6 +50,26 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
         }
 
         deserializer.deserialize_tuple_struct(FIELD, 3, FieldVisitor(PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SecretVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SecretVisitor<T> {
+            type Value = Secret<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret<T>, D::Error> {
+                T::deserialize(inner).map(Secret)
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(SECRET, SecretVisitor(PhantomData))
     }
 }
 
@@ -74,6 +98,24 @@ impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries
 }
 
 impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Secret<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
     }
@@ -124,7 +166,10 @@ impl<'de> SeqAccess<'de> for Parts<'de, '_> {
         match self.next {
             1 => seed.deserialize(UsizeDeserializer::new(span.start)).map(Some),
             2 => seed.deserialize(UsizeDeserializer::new(span.end)).map(Some),
-            _ => Ok(recover(seed.deserialize(self.reader), span, self.reader.findings)),
+            _ => {
+                let outcome = seed.deserialize(self.reader).map_err(|error| self.reader.concealing(error));
+                Ok(recover(outcome, span, self.reader.findings))
+            }
         }
     }
 }
@@ -176,3 +221,6 @@ fn recover<T>(outcome: Result<T, ReadError>, span: Span, findings: &RefCell<Vec<
 
 /// The name by which [`Field`] asks a [`Reader`] for its parts.
 pub(super) const FIELD: &str = "$portcullis::Field";
+
+/// The name by which [`Secret`] tells a [`Reader`] what stands there.
+pub(super) const SECRET: &str = "$portcullis::Secret";

@@ -13,18 +13,18 @@ use std::fmt;
 use serde::de::{self, Deserializer, Error as _, Expected, Unexpected, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-pub(super) use field::{Entries, Field};
+pub(super) use field::{Entries, Field, Secret};
 
 use self::access::{Choice, Items, Pairs};
-use self::field::{FIELD, Parts};
-use super::finding::{Finding, quoted};
+use self::field::{FIELD, Parts, SECRET};
+use super::finding::{Finding, UNSHOWN, quoted};
 use super::problem::{Span, closest};
 use super::tree::{Node, Value};
 
 /// Reads `T` from the whole tree.
 pub(super) fn read<'de, T: Deserialize<'de>>(root: &'de Node, findings: &mut Vec<Finding>) -> Option<T> {
     let collected = RefCell::new(Vec::new());
-    let field = Field::<T>::deserialize(Reader { node: root, findings: &collected });
+    let field = Field::<T>::deserialize(Reader { node: root, findings: &collected, secret: false });
     let value = match field {
         Ok(field) => field.value,
         Err(error) => {
@@ -43,12 +43,20 @@ pub(super) struct ReadError {
     expected: Option<String>,
     suggestion: Option<String>,
     span: Option<Span>,
+    concealed: Option<Span>,
     reported: bool,
 }
 
 impl ReadError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), expected: None, suggestion: None, span: None, reported: false }
+        Self {
+            message: message.into(),
+            expected: None,
+            suggestion: None,
+            span: None,
+            concealed: None,
+            reported: false,
+        }
     }
 
     fn expecting(message: impl Into<String>, expected: impl Into<String>) -> Self {
@@ -57,7 +65,8 @@ impl ReadError {
 
     fn into_finding(self, here: Span) -> Option<Finding> {
         let finding = Finding::error(self.span.unwrap_or(here), self.message).suggesting(self.suggestion);
-        (!self.reported).then_some(Finding { expected: self.expected, ..finding })
+        let Self { expected, concealed, .. } = self;
+        (!self.reported).then_some(Finding { expected, concealed, ..finding })
     }
 
     fn at(self, here: Span) -> Self {
@@ -116,12 +125,22 @@ impl de::Error for ReadError {
 struct Reader<'de, 'f> {
     node: &'de Node,
     findings: &'f RefCell<Vec<Finding>>,
+    /// Whether this is within a [`Secret`].
+    secret: bool,
 }
 
 impl<'de> Reader<'de, '_> {
+    /// An error of the value here, none of which can then be known not to be a secret; a word by itself is quoted anyway.
+    fn concealing(self, error: ReadError) -> ReadError {
+        let is_word = matches!(self.node.value, Value::Scalar(_) | Value::Nothing);
+        let concealed = (self.secret || !is_word).then(|| self.node.extent());
+        ReadError { concealed, ..error }
+    }
+
     fn found(self, expected: &str) -> ReadError {
         let unexpected = match &self.node.value {
             Value::Nothing => Unexpected::Unit,
+            Value::Scalar(_) if self.secret => Unexpected::Other(UNSHOWN),
             Value::Scalar(text) => Unexpected::Str(text),
             Value::Sequence(_) => Unexpected::Seq,
             Value::Mapping(_) => Unexpected::Map,
@@ -228,6 +247,9 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         let choice = match &self.node.value {
+            Value::Scalar(text) if self.secret && !variants.contains(&text.as_str()) => {
+                return Err(self.found(&one_of(variants)));
+            }
             Value::Scalar(text) => Choice { reader: self, name: text, span: self.node.span, value: None },
             Value::Mapping(entries) => match entries.as_slice() {
                 [(key, value)] => {
@@ -254,14 +276,26 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         }
     }
 
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        if name == SECRET {
+            visitor.visit_newtype_struct(Reader { secret: true, ..self })
+        } else {
+            self.deserialize_any(visitor)
+        }
+    }
+
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u32 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple identifier
-        ignored_any
+        i8 i16 i32 i64 i128 u8 u32 u128 f32 f64 char bytes byte_buf unit unit_struct tuple identifier ignored_any
     }
 }
 
 fn one_of(words: &[&str]) -> String {
     match words {
+        [] => "nothing".to_owned(),
         [word] => format!("`{word}`"),
         words => format!("one of {}", list(words)),
     }

@@ -55,6 +55,25 @@ impl Word for SetField {
     }
 }
 
+/// A field that carries a credential of the gateway's own to an upstream.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct CredentialField(pub(in crate::config) HeaderName);
+
+impl Word for CredentialField {
+    const EXPECTED: &'static str = "the name of a header field such as `x-api-key`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| Misread::Other)?;
+        if UNSETTABLE.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+            return Err(format!("`{name}` frames or routes the message, or ends at the next hop").into());
+        }
+        if GATEWAY.iter().any(|family| name.as_str().starts_with(family)) {
+            return Err(format!("`{name}` is written by the gateway on every request").into());
+        }
+        Ok(Self(name))
+    }
+}
+
 /// What a field is set to.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct FieldTemplate(pub(in crate::config) Template);
@@ -221,6 +240,7 @@ impl Word for IssuerTrust {
 words! {
     IssuerTrust: "^.+$",
     RouteMethod: "^[A-Z][A-Z0-9_-]*$",
+    CredentialField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     SetField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     FieldTemplate: "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$",
     ExpectedPeer: "^.+$",
@@ -300,6 +320,10 @@ mod tests {
             assert!(SetField::parse(name).is_err(), "{name}");
         }
         assert!(SetField::parse("X-Client-Id").is_ok());
+        for name in ["te", "Host", "Proxy-Authorization", "proxy-connection", "X-Forwarded-For", "a b", ""] {
+            assert!(CredentialField::parse(name).is_err(), "{name}");
+        }
+        assert!(CredentialField::parse("Authorization").is_ok() && CredentialField::parse("cookie").is_ok());
     }
 
     #[test]

@@ -127,22 +127,57 @@ impl Word for FetchUrl {
     const EXPECTED: &'static str = "a URL such as `https://id.example.com`";
 
     fn parse(text: &str) -> Result<Self, Misread> {
-        let url = without_credentials(text)?;
+        let url = protected(
+            text,
+            "keys fetched over plain `http` could be anybody's; use `https` (plain is for loopback)",
+        )?;
         if url.fragment().is_some() {
             return Err("a URL to fetch from has no fragment".into());
         }
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&url) => {}
-            "http" => {
-                return Err(
-                    "keys fetched over plain `http` could be anybody's; use `https` (plain is for loopback)"
-                        .into(),
-                );
-            }
-            other => return Err(format!("the scheme `{other}` is not supported; expected `https`").into()),
-        }
         Ok(Self { text: Arc::from(text), url })
+    }
+}
+
+/// A node of a Vault cluster: `https`, or `http` on loopback.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::config) struct VaultAddress(pub(in crate::config) Url);
+
+impl Word for VaultAddress {
+    const EXPECTED: &'static str = "the address of Vault such as `https://vault.internal:8200`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let url = protected(
+            text,
+            "over plain `http` tokens and secrets are anybody's; use `https` (plain is for loopback)",
+        )?;
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err("an address of Vault has no path".into());
+        }
+        Ok(Self(url))
+    }
+}
+
+/// The directory of an ACME server: `https`, or `http` on loopback.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::config) struct AcmeDirectory(pub(in crate::config) Url);
+
+impl Word for AcmeDirectory {
+    const EXPECTED: &'static str =
+        "the directory of an ACME server such as `https://acme.example.com/directory`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        protected(text, "ACME needs `https` (RFC 8555 section 6.1; plain is for loopback)").map(Self)
+    }
+}
+
+/// A URL that nobody on the way can change the answer of: `https`, or `http` on loopback.
+fn protected(text: &str, if_plain: &'static str) -> Result<Url, Misread> {
+    let url = without_credentials(text)?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(if_plain.into()),
+        other => Err(format!("the scheme `{other}` is not supported; expected `https`").into()),
     }
 }
 
@@ -161,9 +196,11 @@ words! {
     Network: "^[0-9a-fA-F.:]+(/[0-9]+)?$",
     Endpoint: "^https?://[^/]+/?$",
     FetchUrl: "^https?://.+$",
+    VaultAddress: "^https?://[^/]+/?$",
+    AcmeDirectory: "^https?://.+$",
 }
 
-fn without_credentials(text: &str) -> Result<Url, Misread> {
+pub(super) fn without_credentials(text: &str) -> Result<Url, Misread> {
     let url =
         Url::parse(text).map_err(|_| if text.contains('@') { SECRET_URL.into() } else { Misread::Other })?;
     if url.username().is_empty() && url.password().is_none() { Ok(url) } else { Err(SECRET_URL.into()) }
@@ -194,6 +231,18 @@ mod tests {
         assert!(FetchUrl::parse("http://127.0.0.1:9000/jwks").is_ok());
         assert!(FetchUrl::parse("http://id.example.com/jwks").is_err());
         assert!(FetchUrl::parse("ftp://id.example.com/jwks").is_err());
+    }
+
+    #[test]
+    fn vault_is_asked_over_tls_unless_on_this_machine() {
+        for text in ["https://vault:8200", "http://127.0.0.1:8200/", "http://[::1]:8200"] {
+            assert!(VaultAddress::parse(text).is_ok(), "{text}");
+        }
+        for text in
+            ["http://vault:8200", "https://vault/v1", "https://vault?a", "vault:8200", "unix:///a", ""]
+        {
+            assert!(VaultAddress::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]
