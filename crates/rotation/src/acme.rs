@@ -161,7 +161,8 @@ impl AcmeCertificate {
         let now = (self.clock)();
         let credential = Credential::from_pem(issued.chain.as_bytes(), issued.key.as_bytes(), now)
             .map_err(Rejection::from)?;
-        if let Some(missing) = self.names.iter().find(|name| credential.dns_names().all(|own| own != **name)) {
+        if let Some(missing) = self.names.iter().find(|name| credential.dns_names().all(|own| own != **name))
+        {
             return Err(Rejection::Name(missing.clone()).into());
         }
         let kept = Kept::new(self.directory.clone(), self.names.clone(), issued, &credential);

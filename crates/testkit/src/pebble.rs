@@ -165,10 +165,10 @@ impl Pebble {
         self.output().matches("Issued certificate serial").count()
     }
 
-    /// How many accounts it made.
+    /// How often something was posted to what begins with this path (`/sign-me-up`: an account, `/order-plz`: an order).
     #[must_use]
-    pub fn accounts(&self) -> usize {
-        self.output().matches("POST /sign-me-up").count()
+    pub fn posts(&self, path: &str) -> usize {
+        self.output().matches(&format!("POST {path}")).count()
     }
 
     /// What it printed so far.
@@ -181,7 +181,7 @@ impl Pebble {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let trust = Trust::new(self.authority.pem(), None);
         let mut connection = Connection::tls(address, &trust, "localhost", Protocol::H1).ok()?;
-        let reply = connection.send(Ask::get("localhost", path)).ok()?;
+        let reply = connection.send(Ask::get(&format!("localhost:{port}"), path)).ok()?;
         (reply.status == 200).then(|| reply.text())
     }
 }

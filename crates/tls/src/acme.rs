@@ -169,7 +169,8 @@ fn challenge_config(name: &str, digest: &[u8; 32]) -> Result<ServerConfig, Strin
     let mut der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing = signing_key(&der);
     der.zeroize();
-    let certified = CertifiedKey::new(vec![certificate.der().clone()], signing.map_err(|error| text(&error))?);
+    let certified =
+        CertifiedKey::new(vec![certificate.der().clone()], signing.map_err(|error| text(&error))?);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(Version::Tls12.and_above())
         .map_err(|error| text(&error))?

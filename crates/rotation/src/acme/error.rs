@@ -200,10 +200,7 @@ mod tests {
         );
         assert_eq!(limited.retry_after(), Some(RATE_LIMIT));
         assert!(!limited.is_configuration());
-        assert_eq!(
-            limited.to_string(),
-            "ACME: the server refuses: too many certificates (`rateLimited`)"
-        );
+        assert_eq!(limited.to_string(), "ACME: the server refuses: too many certificates (`rateLimited`)");
     }
 
     #[test]

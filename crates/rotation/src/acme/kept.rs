@@ -36,7 +36,12 @@ pub(super) struct Loaded {
 }
 
 impl Kept {
-    pub(super) fn new(directory: String, names: Vec<String>, issued: Issued, credential: &Credential) -> Self {
+    pub(super) fn new(
+        directory: String,
+        names: Vec<String>,
+        issued: Issued,
+        credential: &Credential,
+    ) -> Self {
         let (begins, ends) = (seconds(credential.not_before()), seconds(credential.not_after()));
         Self {
             directory,

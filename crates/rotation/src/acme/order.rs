@@ -55,7 +55,11 @@ async fn prove(order: &mut Order, names: &[String], challenge: Challenge) -> Res
         match authorization.status {
             AuthorizationStatus::Valid => continue,
             AuthorizationStatus::Pending => {}
-            _ => return Err(AcmeError::Answer(format!("the authorization of `{name}` cannot be used any more"))),
+            _ => {
+                return Err(AcmeError::Answer(format!(
+                    "the authorization of `{name}` cannot be used any more"
+                )));
+            }
         }
         let Some(mut handle) = authorization.challenge(challenge.kind()) else {
             return Err(AcmeError::NoChallenge { name, wanted: challenge.as_str() });
@@ -118,5 +122,7 @@ impl Challenge {
 }
 
 /// For validation, and again for issuance.
-const PATIENCE: RetryPolicy =
-    RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(Duration::from_secs(180));
+const PATIENCE: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(250))
+    .backoff(1.3)
+    .timeout(Duration::from_secs(180));

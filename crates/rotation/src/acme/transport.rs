@@ -67,7 +67,7 @@ pub(super) struct Transport(Arc<Shared>);
 struct Shared {
     trust: UpstreamTrust,
     clock: Clock,
-    /// By host: they remember sessions, so that a connection for each request is cheap.
+    /// By host and port: they remember sessions, so that a connection for each request is cheap.
     clients: Mutex<HashMap<String, Arc<ClientTls>>>,
     /// What the last answer that was an error said about when to come again.
     retry_after: Mutex<Option<Duration>>,
@@ -126,12 +126,10 @@ impl Shared {
         request.headers_mut().insert(HOST, named);
 
         let connect = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await;
-        let stream = connect.map_err(|error| TransportError::Connect {
-            host: host.to_owned(),
-            cause: error.to_string(),
-        })?;
+        let stream = connect
+            .map_err(|error| TransportError::Connect { host: host.to_owned(), cause: error.to_string() })?;
         let tls = |cause: String| TransportError::Tls { host: host.to_owned(), cause };
-        let client = self.client(host).map_err(tls)?;
+        let client = self.client(host, authority).map_err(tls)?;
         let stream = client
             .connect(stream, (self.clock)())
             .await
@@ -171,9 +169,9 @@ impl Shared {
         Err(TransportError::Status { status: status.as_u16(), retry_after })
     }
 
-    fn client(&self, host: &str) -> Result<Arc<ClientTls>, String> {
+    fn client(&self, host: &str, authority: &Authority) -> Result<Arc<ClientTls>, String> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(host) {
+        if let Some(client) = clients.get(authority.as_str()) {
             return Ok(Arc::clone(client));
         }
         let spec = ClientSpec {
@@ -185,7 +183,7 @@ impl Shared {
             alpn: vec![Alpn::Http1],
         };
         let client = Arc::new(ClientTls::new(&spec).map_err(|error| error.to_string())?);
-        clients.insert(host.to_owned(), Arc::clone(&client));
+        clients.insert(authority.to_string(), Arc::clone(&client));
         Ok(client)
     }
 }

@@ -67,7 +67,7 @@ fn a_restart_orders_nothing_and_entries_share_an_account() {
         let other = site.order(site.spec("a", &["other.test"])).await.unwrap();
         assert_eq!(names(&other), ["other.test"]);
     });
-    assert_eq!((site.pebble.issued(), site.pebble.accounts()), (3, 1), "{}", site.pebble.output());
+    assert_eq!((site.pebble.issued(), site.pebble.posts(ACCOUNT)), (3, 1), "{}", site.pebble.output());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn it_is_renewed_when_two_thirds_are_over_and_not_before() {
         let renewed = new(site.open(source.obtain(Some(&life), site.now())).await.unwrap());
         assert_ne!(renewed.fingerprint(), first.fingerprint());
     });
-    assert_eq!((site.pebble.issued(), site.pebble.accounts()), (2, 1));
+    assert_eq!((site.pebble.issued(), site.pebble.posts(ACCOUNT)), (2, 1));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_name_that_cannot_be_proven_is_told_with_what_the_server_saw_and_nothing_sta
             let error = site.ordered(spec).await.unwrap_err();
             assert!(error.is_configuration(), "{error}");
             assert!(error.to_string().starts_with("ACME: `closed.test` is not proven: "), "{error}");
-            assert!(error.to_string().ends_with("(`connection`)"), "{error}");
+            assert!(error.to_string().to_ascii_lowercase().contains("connect"), "{error}");
             drop(tls::acme::show_certificate("closed.test", &[0; 32]).unwrap());
         }
     });
@@ -151,8 +151,7 @@ fn a_refused_name_is_told_with_the_problem_type() {
 fn refused_nonces_are_asked_for_anew() {
     let site = Site::new(Pebble::start(&Pebbling { nonces_refused: 5, ..Pebbling::default() }));
     run(async {
-        // Twelve requests each: more than a hundred until none of them is refused by chance.
-        for number in 0..40 {
+        for number in 1..=60 {
             let name = format!("nonce{number}.test");
             let spec = AcmeSpec { challenge: Challenge::Http01, ..site.spec(&name, &[&name]) };
             match site.order(spec).await {
@@ -160,7 +159,12 @@ fn refused_nonces_are_asked_for_anew() {
                 // Three in a row happen once in eight thousand requests.
                 Err(error) => assert!(error.to_string().contains("badNonce"), "{error}"),
             }
-            if number > 0 && site.pebble.output().contains("anti-replay nonce") {
+            // Each order posts once to each of these: what is more was posted again.
+            let posts: usize = ["/order-plz", "/chalZ/", "/finalize-order/"]
+                .iter()
+                .map(|path| site.pebble.posts(path))
+                .sum();
+            if posts > 3 * number {
                 return;
             }
         }
@@ -171,7 +175,8 @@ fn refused_nonces_are_asked_for_anew() {
 #[test]
 fn an_account_is_bound_to_an_external_one_where_the_server_wants_it() {
     let mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-    let bound = Pebbling { external_account: Some(("kid-1".to_owned(), mac.to_owned())), ..Pebbling::default() };
+    let bound =
+        Pebbling { external_account: Some(("kid-1".to_owned(), mac.to_owned())), ..Pebbling::default() };
     let site = Site::new(Pebble::start(&bound));
     let with = |key: Option<&str>| {
         let external_account =
@@ -190,25 +195,26 @@ fn an_account_is_bound_to_an_external_one_where_the_server_wants_it() {
 
 #[test]
 fn an_account_that_the_server_does_not_know_is_made_anew() {
-    let (before, after) = (Site::new(Pebble::start(&Pebbling::default())), Site::new(Pebble::start(&Pebbling::default())));
+    let (before, after) =
+        (Site::new(Pebble::start(&Pebbling::default())), Site::new(Pebble::start(&Pebbling::default())));
     run(async {
         before.order(before.spec("edge", &["forgotten.test"])).await.unwrap();
         before.hand_account_to(&after);
         after.order(after.spec("edge", &["forgotten.test"])).await.unwrap();
     });
-    assert_eq!(after.pebble.accounts(), 1, "{}", after.pebble.output());
+    assert_eq!(after.pebble.posts(ACCOUNT), 1, "{}", after.pebble.output());
 }
 
 #[test]
 fn the_servers_window_decides_when_to_renew() {
     let site = Site::new(Pebble::start(&Pebbling::default()));
+    let directory = site.with_renewal_information();
     run(async {
-        let directory = site.with_renewal_information();
         let spec = || AcmeSpec { directory: directory.url(), ..site.spec("edge", &["ari.test"]) };
         let mut source = site.source(spec());
         source.obtain(None, site.now()).await.unwrap_err();
         directory.suggest("2000-01-01T00:00:00Z", "2000-01-02T00:00:00Z");
-        let open = site.open(directory.serve(async {
+        let renewals = directory.serve(async {
             let Obtained::New(_, life) = source.obtain(None, site.now()).await.unwrap() else {
                 panic!("a new certificate is expected")
             };
@@ -219,13 +225,13 @@ fn the_servers_window_decides_when_to_renew() {
                 panic!("a new certificate is expected")
             };
             // Asked again as the server says.
-            assert_eq!(life.again_in.map(|wait| wait.as_secs()), Some(7200));
+            assert!((7190..=7200).contains(&life.again_in.unwrap().as_secs()), "{life:?}");
             site.ahead.store(7300, Ordering::Relaxed);
             let looked = source.obtain(Some(&life), site.now()).await.unwrap();
             let Obtained::Unchanged(life) = looked else { panic!("nothing new is expected: {looked:?}") };
-            assert_eq!(life.again_in.map(|wait| wait.as_secs()), Some(7200));
-        }));
-        open.await;
+            assert!((7190..=7200).contains(&life.again_in.unwrap().as_secs()), "{life:?}");
+        });
+        site.open(renewals).await;
         assert_eq!(directory.asked(), 3);
     });
     assert_eq!(site.pebble.issued(), 2);
@@ -239,3 +245,6 @@ fn a_server_that_another_authority_vouches_for_is_not_spoken_to() {
     assert!(matches!(error, SourceError::Acme { is_configuration: false, .. }), "{error}");
     assert!(error.to_string().starts_with("ACME: TLS with `localhost`: "), "{error}");
 }
+
+/// Where pebble makes accounts.
+const ACCOUNT: &str = "/sign-me-up";

@@ -1,6 +1,8 @@
 //! A pebble, the two listeners that it validates on, and a state directory.
 
+use std::cell::OnceCell;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +25,8 @@ pub(crate) struct Site {
     /// Seconds by which the sources' clock is ahead.
     pub(crate) ahead: Arc<AtomicU64>,
     state: TempDir,
+    /// For plain HTTP and for TLS; bound when first opened and held from then on, so that no other test takes the ports.
+    sockets: OnceCell<[std::net::TcpListener; 2]>,
 }
 
 /// An ACME directory that is pebble's with renewal information (RFC 9773), which pebble 2.4 does not have.
@@ -50,7 +54,7 @@ pub(crate) fn trust(authorities: &[&str]) -> UpstreamTrust {
 
 impl Site {
     pub(crate) fn new(pebble: Pebble) -> Self {
-        Self { pebble, ahead: Arc::default(), state: tempfile::tempdir().unwrap() }
+        Self { pebble, ahead: Arc::default(), state: tempfile::tempdir().unwrap(), sockets: OnceCell::new() }
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -93,8 +97,9 @@ impl Site {
 
     /// Listens where pebble validates while `work` is done.
     pub(crate) async fn open<T>(&self, work: impl Future<Output = T>) -> T {
-        let http = TcpListener::bind(self.pebble.http()).await.unwrap();
-        let tls = TcpListener::bind(self.pebble.tls()).await.unwrap();
+        let sockets = self.sockets.get_or_init(|| [self.pebble.http(), self.pebble.tls()].map(bound));
+        let [http, tls] =
+            sockets.each_ref().map(|one| TcpListener::from_std(one.try_clone().unwrap()).unwrap());
         let bare = SlotWriter::empty();
         let listener = listener(&bare);
         let shake = async {
@@ -140,8 +145,7 @@ impl Site {
     }
 
     pub(crate) fn with_renewal_information(&self) -> Front {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = bound(([127, 0, 0, 1], 0).into());
         let issued = FRONT.with(|authority| authority.issue(Leaf::server(&["localhost"])));
         let credential =
             Credential::from_pem(issued.chain.as_bytes(), issued.key.as_bytes(), SystemTime::now()).unwrap();
@@ -222,7 +226,9 @@ where
     let path = head.split(' ').nth(1).unwrap_or_default();
     let host = head.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap_or_default();
     let text = match answer(host, path) {
-        Some((fields, body)) => format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()),
+        Some((fields, body)) => {
+            format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+        }
         None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
     };
     let _ = io.write_all(text.as_bytes()).await;
@@ -238,6 +244,12 @@ fn listener(certificate: &SlotWriter<Credential>) -> ServerTls {
         alpn: vec![Alpn::Http1],
     })
     .unwrap()
+}
+
+fn bound(address: SocketAddr) -> std::net::TcpListener {
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
 }
 
 fn port(pebble: &Pebble) -> String {

@@ -150,7 +150,9 @@ async fn a_name_that_is_not_proven_or_no_more_is_refused_with_an_alert() {
 #[tokio::test]
 async fn who_offers_anything_beside_the_validation_protocol_is_an_ordinary_client() {
     let _proof = show_certificate("both.test", &[1; 32]).unwrap();
-    for protocols in [[b"acme-tls/1".as_slice(), b"h2"], [b"h2", b"acme-tls/1"], [b"acme-tls/1", b"acme-tls/1"]] {
+    for protocols in
+        [[b"acme-tls/1".as_slice(), b"h2"], [b"h2", b"acme-tls/1"], [b"acme-tls/1", b"acme-tls/1"]]
+    {
         assert_eq!(look(&bare(), &TLS13, &protocols, "both.test").await.server, "no_credential");
     }
     let ordinary = look(&listener(ClientAuth::Off), &TLS13, &[b"acme-tls/1", b"h2"], "both.test").await;
