@@ -23,10 +23,15 @@ pub(super) enum Format {
 /// Writes to standard output.
 ///
 /// # Errors
-/// When it can't be written. A reader who has seen enough and left is no error.
+/// When it can't be written.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    unless_left(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// A reader who has seen enough and left is no error.
+fn unless_left(written: io::Result<()>) -> io::Result<()> {
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
@@ -39,7 +44,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 pub(super) fn print_exactly(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let end: &[u8] = if out.is_terminal() { b"\n" } else { b"" };
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(end)).and_then(|()| out.flush())
+    unless_left(out.write_all(text.as_bytes()).and_then(|()| out.write_all(end)).and_then(|()| out.flush()))
 }
 
 /// Writes to standard error; if even that fails there is nobody left to tell.

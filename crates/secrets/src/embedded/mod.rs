@@ -144,8 +144,11 @@ impl Embedded {
         self.authority()?.sign(request, (self.clock)()).map_err(|cause| self.error(cause))
     }
 
-    /// The certificate of the store's own authority, PEM.
-    pub(crate) fn authorities(&self) -> Result<String, StoreError> {
+    /// The certificate of the store's own authority, PEM; the first use makes it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or written with a new authority.
+    pub fn authorities(&self) -> Result<String, StoreError> {
         Ok(self.authority()?.certificate)
     }
 

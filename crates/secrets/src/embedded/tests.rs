@@ -183,6 +183,24 @@ fn a_store_that_vanishes_is_not_made_anew() {
 }
 
 #[test]
+fn a_write_that_fails_half_way_leaves_the_former_values() {
+    let (_above, directory, key) = fresh();
+    let store = opened(&directory, &key).unwrap();
+    store.write("a", &"1".into()).unwrap();
+    fs::create_dir(directory.join("store.new")).unwrap();
+    assert!(store.write("a", &"2".into()).is_err() && store.remove("a").is_err());
+    assert_eq!(text(&store, "a"), "1");
+    fs::remove_dir(directory.join("store.new")).unwrap();
+    fs::write(
+        directory.join("store.new"),
+        "what a crash left, longer than the whole file will be".repeat(20),
+    )
+    .unwrap();
+    store.write("a", &"3".into()).unwrap();
+    assert_eq!(text(&opened(&directory, &key).unwrap(), "a"), "3");
+}
+
+#[test]
 fn a_store_is_created_once() {
     let (_above, directory, key) = fresh();
     let store = opened(&directory, &key).unwrap();

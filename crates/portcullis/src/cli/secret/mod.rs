@@ -35,6 +35,7 @@ enum Command {
     Get(value::Get),
     List(value::List),
     Rm(value::Remove),
+    Authority(value::Authority),
     Resolve(resolve::Resolve),
 }
 
@@ -46,6 +47,7 @@ impl Secret {
             Command::Get(get) => get.run(),
             Command::List(list) => list.run(),
             Command::Rm(remove) => remove.run(),
+            Command::Authority(authority) => authority.run(),
             Command::Resolve(resolve) => resolve.run(),
         }
     }
@@ -70,12 +72,11 @@ impl Place {
     /// The store's name and what the configuration says of it.
     fn store(&self) -> Result<(String, EmbeddedStore), CliError> {
         if let Some(path) = &self.config {
-            let stores = configuration(path)?.stores.into_iter();
-            let embedded = stores.filter_map(|(name, store)| match store {
+            let embedded = configuration(path)?.stores.into_iter().find_map(|(name, store)| match store {
                 SecretStore::Embedded(embedded) => Some((name.to_string(), embedded)),
                 SecretStore::Vault(_) => None,
             });
-            return embedded.last().ok_or_else(|| CliError::read(path, &NO_STORE));
+            return embedded.ok_or_else(|| CliError::read(path, &NO_STORE));
         }
         let directory = self.directory.clone().unwrap_or_default();
         let key = Reference::File { path: self.key_file.clone().unwrap_or_default() };

@@ -12,34 +12,38 @@ use crate::cli::{out, source};
 
 /// A value from the file, or from standard input, asked for twice and without echo if that is a terminal.
 pub(super) fn value(name: &str, file: Option<&Path>) -> Result<SecretString, CliError> {
-    let stdin = Path::new("-");
     if file.is_none() && io::stdin().is_terminal() {
-        let name = out::printable(name);
-        let first = hidden(&format!("value of `{name}`: "))?;
-        if *hidden("again: ")? != *first {
+        let question = format!("value of `{}`: ", out::printable(name));
+        let (first, again) = without_echo(|| Ok((answer(&question)?, answer("again: ")?)))?;
+        if *first != *again {
             return Err(CliError::Unreadable("the two values differ: nothing is stored".to_owned()));
         }
         return Ok(one_line_end_less(&first).into());
     }
-    let file = file.unwrap_or(stdin);
+    let file = file.unwrap_or(Path::new("-"));
     let bytes = Zeroizing::new(source::bytes(file)?);
     let text = str::from_utf8(&bytes).map_err(|_| CliError::read(file, &"it is not UTF-8"))?;
     Ok(one_line_end_less(text).into())
 }
 
-/// A line from the terminal that is standard input.
-fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
+/// Asks while the terminal that is standard input shows nothing of what is typed but line ends.
+fn without_echo<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let stdin = io::stdin();
     let before = tcgetattr(&stdin)?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
     silent.local_modes.insert(LocalModes::ECHONL);
-    out::complain(question);
     tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
-    let mut line = Zeroizing::new(String::with_capacity(TERMINAL_LINE));
-    let read = stdin.lock().read_line(&mut line);
+    let answers = ask();
     tcsetattr(&stdin, OptionalActions::Now, &before)?;
-    read.map(|_| line)
+    answers
+}
+
+fn answer(question: &str) -> io::Result<Zeroizing<String>> {
+    out::complain(question);
+    let mut line = Zeroizing::new(String::with_capacity(TERMINAL_LINE));
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
 }
 
 fn one_line_end_less(text: &str) -> &str {

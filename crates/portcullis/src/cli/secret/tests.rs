@@ -86,6 +86,19 @@ fn a_store_is_found_without_a_configuration_too() {
 }
 
 #[test]
+fn the_authority_s_certificate_is_shown_and_its_key_is_not() {
+    let (directory, config) = configured("key: file:store.key", "");
+    run(&["init", "-c", &config]);
+    let shown = run(&["authority", "-c", &config]);
+    assert!(shown.exit == Exit::Ok && shown.text.starts_with("-----BEGIN CERTIFICATE-----\n"), "{shown:?}");
+    assert!(!shown.text.contains("PRIVATE"));
+    assert_eq!(run(&["authority", "-c", &config]).text, shown.text);
+    let file = written(directory.path(), "ca.pem", &shown.text);
+    assert!(tls::certificates(&fs::read(file).unwrap()).unwrap().len() == 1);
+    assert_eq!(run(&["list", "-c", &config]).text, "");
+}
+
+#[test]
 fn init_overwrites_neither_a_store_nor_a_key() {
     let (directory, config) = configured("key: file:store.key", "");
     let key = written(directory.path(), "store.key", "somebody else's");

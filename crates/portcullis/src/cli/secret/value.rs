@@ -1,4 +1,4 @@
-//! `portcullis secret set`, `get`, `list`, `rm`.
+//! `portcullis secret set`, `get`, `list`, `rm`, `authority`.
 
 use std::path::PathBuf;
 
@@ -66,6 +66,18 @@ pub(super) struct Remove {
     name: String,
 }
 
+/// Print the certificate of the store's own authority
+///
+/// It signs what `certificates: { NAME: { embedded: … } }` asks for: whoever connects has to trust it. The first use makes it;
+/// its key never leaves the store.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Example:
+  portcullis secret authority -c portcullis.yaml > embedded-ca.pem")]
+pub(super) struct Authority {
+    #[command(flatten)]
+    place: Place,
+}
+
 impl Set {
     pub(super) fn run(&self) -> Result<Report, CliError> {
         let store = self.place.open()?;
@@ -103,5 +115,11 @@ impl Remove {
             return Err(CliError::Unreadable(format!("there is no value `{}`", out::printable(&self.name))));
         }
         Ok(Report::ok(format!("{}: `{}`\n", paint(out::GOOD, "removed"), self.name)))
+    }
+}
+
+impl Authority {
+    pub(super) fn run(&self) -> Result<Report, CliError> {
+        Ok(Report::ok(self.place.open()?.authorities()?))
     }
 }
