@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,9 +46,16 @@ pub struct Drill {
 /// A reload on its way.
 pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Value, Vec<String>>> + Send + 'a>>;
 
-/// `GET /metrics` in OpenMetrics text.
-pub fn metrics_router(metrics: Arc<Metrics>) -> Router {
-    closed(Router::new().route("/metrics", get(scrape)).with_state(metrics))
+/// The public keys of the tokens that the gateway mints.
+pub trait KeySets: Send + Sync + 'static {
+    /// The JWK Set of an entry; none of one that is not configured or has no key yet.
+    fn key_set(&self, entry: &str) -> Option<Bytes>;
+}
+
+/// `GET /metrics` in OpenMetrics text, and `GET /jwks/<entry>`.
+pub fn metrics_router(metrics: Arc<Metrics>, keys: Arc<dyn KeySets>) -> Router {
+    let keys = Router::new().route("/jwks/{entry}", get(key_set)).with_state(keys);
+    closed(Router::new().route("/metrics", get(scrape)).with_state(metrics).merge(keys))
 }
 
 /// `GET /livez`, 200 as long as the process answers, and `GET /readyz`, 200 or 503 with the reasons.
@@ -69,6 +77,16 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "METRICS_FAILED", &error.to_string(), &[]),
+    }
+}
+
+async fn key_set(State(keys): State<Arc<dyn KeySets>>, Path(entry): Path<String>) -> Response {
+    match keys.key_set(&entry) {
+        Some(set) => {
+            let fields = [(header::CONTENT_TYPE, JWK_SET), (header::CACHE_CONTROL, "max-age=300")];
+            (fields, set).into_response()
+        }
+        None => nothing_here().await,
     }
 }
 
@@ -116,18 +134,13 @@ async fn drill(State(control): State<Arc<dyn Control>>, Json(drill): Json<Drill>
 }
 
 fn closed(router: Router) -> Router {
-    router
-        .fallback(|| async {
-            refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path", &[])
-        })
-        .method_not_allowed_fallback(|| async {
-            refusal(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "this path knows other methods",
-                &[],
-            )
-        })
+    router.fallback(nothing_here).method_not_allowed_fallback(|| async {
+        refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path knows other methods", &[])
+    })
+}
+
+async fn nothing_here() -> Response {
+    refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path", &[])
 }
 
 /// The error envelope that the data plane uses, too.
@@ -136,4 +149,5 @@ fn refusal(status: StatusCode, code: &str, message: &str, details: &[String]) ->
         .into_response()
 }
 
+const JWK_SET: &str = "application/jwk-set+json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -73,12 +73,31 @@ async fn probes_take_head_and_refuse_the_rest_in_the_envelope() {
 async fn metrics_are_open_metrics_text() {
     let metrics = Metrics::new(1);
     metrics.refused(0, "NO_ROUTE");
-    let (address, _stop, _tasks) = start(admin::metrics_router(metrics)).await;
+    let (address, _stop, _tasks) = start(admin::metrics_router(metrics, Arc::new(OneKeySet))).await;
     let answer = ask(address, "GET /metrics").await;
     assert!(is(&answer, 200) && answer.contains("content-type: application/openmetrics-text"), "{answer}");
     assert!(
         answer.contains(r#"portcullis_refusals_total{code="NO_ROUTE"} 1"#) && answer.ends_with("# EOF\n")
     );
+}
+
+struct OneKeySet;
+
+impl admin::KeySets for OneKeySet {
+    fn key_set(&self, entry: &str) -> Option<bytes::Bytes> {
+        (entry == "internal").then(|| bytes::Bytes::from_static(b"{\"keys\":[]}"))
+    }
+}
+
+#[tokio::test]
+async fn key_sets_are_there_by_the_name_of_their_entry() {
+    let (address, _stop, _tasks) = start(admin::metrics_router(Metrics::new(1), Arc::new(OneKeySet))).await;
+    let answer = ask(address, "GET /jwks/internal").await;
+    assert!(is(&answer, 200) && answer.ends_with("{\"keys\":[]}"), "{answer}");
+    assert!(answer.contains("content-type: application/jwk-set+json"), "{answer}");
+    assert!(answer.contains("cache-control: max-age=300"), "{answer}");
+    let answer = ask(address, "GET /jwks/other").await;
+    assert!(is(&answer, 404) && answer.contains(r#""code":"NOT_FOUND""#), "{answer}");
 }
 
 #[tokio::test]
@@ -131,7 +150,11 @@ impl Control for Gateway {
     }
 
     fn drill(&self, drill: Drill) -> Result<Value, Vec<String>> {
-        if self.problems.is_empty() { Ok(json!({ "seconds": drill.seconds })) } else { Err(self.problems.clone()) }
+        if self.problems.is_empty() {
+            Ok(json!({ "seconds": drill.seconds }))
+        } else {
+            Err(self.problems.clone())
+        }
     }
 }
 

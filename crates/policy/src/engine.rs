@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Entities, Entity, EntityUid, Request, RestrictedExpression, Schema};
 
+use identity::sha256;
+
 use crate::action::{self, Action};
 use crate::context::context;
 use crate::decide::DenialReason;
@@ -37,6 +39,7 @@ pub struct Compiler {
 /// What the two halves share.
 pub(crate) struct Generation {
     pub(crate) serial: u64,
+    revision: [u8; 32],
     pub(crate) claims: ClaimSchema,
     pub(crate) rules: Vec<Rule>,
     pub(crate) index: Index,
@@ -125,10 +128,10 @@ impl Engine {
         u32::try_from(routes + position).ok().map(ScopeIndex)
     }
 
-    /// Stands for this generation of policies; no other engine of this process has the same.
+    /// Stands for these very policies: a generation that was made from the same texts has the same.
     #[must_use]
-    pub fn serial(&self) -> u64 {
-        self.generation.serial
+    pub fn revision(&self) -> [u8; 32] {
+        self.generation.revision
     }
 
     /// What is worth a word in the log though nothing is wrong: Cedar's warnings about look-alike names, policies that
@@ -231,6 +234,7 @@ impl Generation {
         let actions = schema.action_entities().map_err(|error| broken(error.to_string()))?;
         Ok(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            revision: revision(sources),
             claims: claims.clone(),
             index,
             schema,
@@ -402,6 +406,11 @@ impl Resource {
         keys.dedup();
         Some(Self { uid, entity, keys, name: facts.name })
     }
+}
+
+fn revision(sources: &[PolicySource]) -> [u8; 32] {
+    let digests: Vec<[u8; 32]> = sources.iter().map(|source| sha256(source.text.as_bytes())).collect();
+    sha256(digests.as_flattened())
 }
 
 const CELLS_PER_RESOURCE: usize = PRINCIPALS.len() * action::ALL.len();

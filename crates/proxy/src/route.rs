@@ -194,6 +194,8 @@ pub struct RouteTie {
 /// The routes of one listener, by their place in the snapshot.
 #[derive(Debug, Default)]
 pub struct Router {
+    /// Of the gateway itself, whatever the host.
+    own: HashMap<String, Candidate>,
     exact: HashMap<String, Paths>,
     /// Longest suffix first.
     wildcard: Vec<(String, Paths)>,
@@ -228,8 +230,7 @@ impl Router {
             PathPattern::Exact(path) => paths.exact.entry(path.clone()),
             PathPattern::Prefix(path) => paths.prefix.entry(path.clone()),
         };
-        let candidate =
-            Candidate { index: route.index, name: route.name.clone(), methods: route.methods.clone() };
+        let candidate = Candidate::new(route);
         match slot {
             Entry::Vacant(slot) => {
                 slot.insert(vec![candidate]);
@@ -241,6 +242,22 @@ impl Router {
                 slot.get_mut().push(candidate);
             }
         }
+        Ok(())
+    }
+
+    /// Adds a route of the gateway itself at exactly this path of every host; add it after the others.
+    ///
+    /// # Errors
+    /// When another route has the same path for itself.
+    pub fn add_own(&mut self, path: &str, route: &Route) -> Result<(), RouteTie> {
+        let own = Candidate::new(route);
+        let hosts =
+            self.exact.values().chain(self.wildcard.iter().map(|(_, paths)| paths)).chain([&self.any]);
+        let taken = hosts.filter_map(|paths| paths.exact.get(path)).flatten();
+        if let Some(tied) = taken.chain(self.own.get(path)).find(|known| known.shares_a_method(&own)) {
+            return Err(RouteTie { first: tied.name.clone(), second: own.name });
+        }
+        self.own.insert(path.to_owned(), own);
         Ok(())
     }
 
@@ -260,25 +277,34 @@ impl Router {
     /// # Errors
     /// No route, or none that takes the method.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<RouteIndex, Refusal> {
-        let wildcard =
-            self.wildcard.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
-        let candidates = self
-            .exact
-            .get(host)
-            .into_iter()
-            .chain(wildcard.map(|(_, paths)| paths))
-            .chain([&self.any])
-            .find_map(|paths| paths.find(path))
-            .ok_or(Refusal::NoRoute)?;
+        let candidates = match self.own.get(path) {
+            Some(own) => std::slice::from_ref(own),
+            None => self.of_host(host, path).ok_or(Refusal::NoRoute)?,
+        };
         candidates.iter().find(|c| c.takes(method)).map(|c| c.index).ok_or_else(|| {
             let methods: Vec<&str> = candidates.iter().flat_map(|c| &c.methods).map(Method::as_str).collect();
             let allow = HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static(""));
             Refusal::MethodNotAllowed { allow }
         })
     }
+
+    fn of_host(&self, host: &str, path: &str) -> Option<&[Candidate]> {
+        let wildcard =
+            self.wildcard.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
+        self.exact
+            .get(host)
+            .into_iter()
+            .chain(wildcard.map(|(_, paths)| paths))
+            .chain([&self.any])
+            .find_map(|paths| paths.find(path))
+    }
 }
 
 impl Candidate {
+    fn new(route: &Route) -> Self {
+        Self { index: route.index, name: route.name.clone(), methods: route.methods.clone() }
+    }
+
     fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
     }

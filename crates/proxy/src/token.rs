@@ -100,7 +100,7 @@ impl RouteToken {
         }
         let key = Key {
             configuration: minter.configuration,
-            policies: engine.serial(),
+            policies: engine.revision(),
             audience: audience.clone(),
             principal: caller.principal.id.clone(),
             scope: self.granted(core, engine, caller, facts),
@@ -243,7 +243,7 @@ impl MintedTokens {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Key {
     configuration: u64,
-    policies: u64,
+    policies: [u8; 32],
     audience: Arc<str>,
     principal: PrincipalId,
     scope: String,

@@ -7,10 +7,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hashbrown::HashMap;
 use identity::jwks::KeySnapshot;
 use identity::jwt::VerifiedToken;
-use policy::Subject;
+use policy::{Recent, Subject};
 
 /// A token that was proven, with what the rest of the pipeline needs of it.
 #[derive(Debug)]
@@ -23,15 +22,11 @@ pub(crate) struct Proven {
     pub issuer: u64,
 }
 
-/// Two generations of entries: when the young one is full it becomes the old one, and what is used moves back.
+/// What was used lately.
 #[derive(Debug)]
-pub(crate) struct TokenCache {
-    young: HashMap<Box<str>, Entry>,
-    old: HashMap<Box<str>, Entry>,
-    half: usize,
-}
+pub(crate) struct TokenCache(Recent<Box<str>, Entry>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     proven: Arc<Proven>,
     /// The key set under which the token's key was last seen.
@@ -42,7 +37,7 @@ impl TokenCache {
     /// A cache of at most `capacity` tokens.
     #[must_use]
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1) }
+        Self(Recent::new((capacity / 2).max(1)))
     }
 
     /// The proven token, while it may still count.
@@ -53,46 +48,28 @@ impl TokenCache {
         keys: &KeySnapshot,
         now: SystemTime,
     ) -> Option<Arc<Proven>> {
-        if let Some(entry) = self.young.get_mut(token) {
-            if entry.stands(issuer, keys, now) {
-                return Some(entry.proven.clone());
-            }
-            self.young.remove(token);
-            return None;
-        }
-        let (token, mut entry) = self.old.remove_entry(token)?;
+        let entry = self.0.find(token)?;
         if !entry.stands(issuer, keys, now) {
+            self.0.remove(token);
             return None;
         }
-        let proven = entry.proven.clone();
-        self.put(token, entry);
-        Some(proven)
-    }
-
-    /// Keeps a token that was verified with `keys`.
-    pub(crate) fn insert(&mut self, token: &str, proven: Arc<Proven>, keys: &KeySnapshot) {
-        self.put(token.into(), Entry { proven, keys: keys.generation });
-    }
-
-    fn put(&mut self, token: Box<str>, entry: Entry) {
-        if self.young.len() >= self.half {
-            self.old = std::mem::take(&mut self.young);
+        if entry.keys != keys.generation {
+            self.insert(token, entry.proven.clone(), keys);
         }
-        self.young.insert(token, entry);
+        Some(entry.proven)
+    }
+
+    /// Keeps a token that was verified with `keys`, or whose key is still among them.
+    pub(crate) fn insert(&mut self, token: &str, proven: Arc<Proven>, keys: &KeySnapshot) {
+        self.0.insert(token.into(), Entry { proven, keys: keys.generation });
     }
 }
 
 impl Entry {
-    fn stands(&mut self, issuer: u64, keys: &KeySnapshot, now: SystemTime) -> bool {
-        if self.proven.issuer != issuer || now >= self.proven.token.accepted_until {
-            return false;
-        }
-        if self.keys != keys.generation {
-            if !keys.keys.contains(&self.proven.token.key) {
-                return false;
-            }
-            self.keys = keys.generation;
-        }
-        true
+    fn stands(&self, issuer: u64, keys: &KeySnapshot, now: SystemTime) -> bool {
+        let token = &self.proven.token;
+        self.proven.issuer == issuer
+            && now < token.accepted_until
+            && (self.keys == keys.generation || keys.keys.contains(&token.key))
     }
 }

@@ -1,6 +1,6 @@
 //! The policies beside the configuration: read, compiled against it, and reported with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +69,13 @@ pub fn routes(config: &Config) -> Vec<RouteFacts> {
     config.routes.iter().map(facts).collect()
 }
 
+/// The scopes that minted tokens may carry, each once.
+#[must_use]
+pub fn scopes(config: &Config) -> Vec<String> {
+    let all: BTreeSet<&String> = config.tokens.values().flat_map(|tokens| &tokens.scopes).collect();
+    all.into_iter().cloned().collect()
+}
+
 /// Policies that are fit to decide.
 pub(super) struct Compiled {
     pub(super) engine: Engine,
@@ -86,7 +93,7 @@ pub(super) fn compile(config: &Config, place: &mut Placing) -> Option<Compiled> 
             return None;
         }
     };
-    match Engine::compile(&sources, &claims(config), routes(config)) {
+    match Engine::compile_granting(&sources, &claims(config), routes(config), &scopes(config)) {
         Ok((engine, compiler)) => {
             place.problems.extend(problems(engine.warnings(), &sources, Severity::Warning));
             Some(Compiled { engine, compiler, sources })

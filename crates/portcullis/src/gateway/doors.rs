@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::control::Door;
 use super::reload::Reloader;
 use super::run::RunError;
+use super::tokens::KeySets;
 use crate::config::model::Admin;
 
 /// The operator's doors, bound.
@@ -44,12 +45,13 @@ impl Doors {
         self,
         reloader: &Arc<Mutex<Reloader>>,
         metrics: &Arc<Metrics>,
+        keys: &Arc<KeySets>,
         readiness: &Readiness,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) {
         if let Some(listener) = self.metrics {
-            tasks.spawn(serve_tcp(listener, metrics_router(metrics.clone()), stop.clone()));
+            tasks.spawn(serve_tcp(listener, metrics_router(metrics.clone(), keys.clone()), stop.clone()));
         }
         if let Some(listener) = self.probes {
             tasks.spawn(serve_tcp(listener, probes_router(readiness.clone()), stop.clone()));

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::header::AUTHORIZATION;
 use limit::{Buckets, Concurrency};
-use policy::Engine;
+use policy::{Engine, RouteIndex};
 use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
 use proxy::route::{Action, Route, Router};
@@ -19,12 +20,14 @@ use proxy::{Snapshot, authenticate, snapshot};
 use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
 
+use super::credentials::{self, HeldCredential};
 use super::issuers::LivingIssuer;
 use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::slots::{Held, next_id};
-use super::stores::LivingStore;
+use super::stores::{LivingStore, Tasks};
+use super::tokens::LivingToken;
 use super::upstreams::LivingUpstream;
 use crate::config::material::{Material, NamedTrust};
 use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
@@ -35,6 +38,8 @@ pub(super) struct Living {
     pub(super) certificates: BTreeMap<Name, Arc<Held<CertificateSource, Credential>>>,
     pub(super) trust: BTreeMap<Name, Arc<Held<NamedTrust, tls::Trust>>>,
     pub(super) issuers: BTreeMap<Name, Arc<LivingIssuer>>,
+    pub(super) credentials: BTreeMap<Name, Arc<HeldCredential>>,
+    pub(super) tokens: BTreeMap<Name, Arc<LivingToken>>,
     pub(super) stores: BTreeMap<Name, Arc<LivingStore>>,
     /// What keeps material from stores fresh.
     pub(super) jobs: BTreeMap<JobKey, Arc<LivingJob>>,
@@ -76,6 +81,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) addresses: &'a BTreeMap<Name, SocketAddr>,
     /// The stores of secrets.
     pub(super) stores: &'a BTreeMap<Name, Arc<LivingStore>>,
+    /// Where minted tokens are signed that no core can sign.
+    pub(super) tasks: &'a Tasks,
 }
 
 /// Builds what a checked configuration would run as, without running it: what only the system or the crypto provider
@@ -84,9 +91,15 @@ pub(super) struct Surroundings<'a> {
 /// # Errors
 /// The entry that does not work, and why.
 pub fn rehearse(config: &Config, engine: Engine) -> Result<Snapshot, String> {
-    let (addresses, stores) = (BTreeMap::new(), BTreeMap::new());
+    let (addresses, stores, tasks) = (BTreeMap::new(), BTreeMap::new(), Tasks::default());
     let metrics = Metrics::new(1);
-    let around = Surroundings { generation: 1, metrics: &metrics, addresses: &addresses, stores: &stores };
+    let around = Surroundings {
+        generation: 1,
+        metrics: &metrics,
+        addresses: &addresses,
+        stores: &stores,
+        tasks: &tasks,
+    };
     Living::default()
         .next(config, engine, &around)
         .map(|(snapshot, _)| snapshot)
@@ -101,8 +114,7 @@ impl Living {
         engine: Engine,
         around: &Surroundings<'_>,
     ) -> Result<(Snapshot, Self), BuildError> {
-        let mut next =
-            Self { pools: self.pools.clone(), stores: around.stores.clone(), ..Self::default() };
+        let mut next = Self { pools: self.pools.clone(), stores: around.stores.clone(), ..Self::default() };
         for (name, files) in &config.certificates {
             next.certificates.insert(name.clone(), carry_on(self.certificates.get(name), files));
         }
@@ -117,6 +129,20 @@ impl Living {
             let limit = LivingLimit::next(name, definition, self.limits.get(name), around.metrics);
             next.limits.insert(name.clone(), limit);
         }
+        for (name, definition) in &config.tokens {
+            let (stores, tasks) = (around.stores, around.tasks);
+            let former = self.tokens.get(name);
+            let token = LivingToken::next(name, definition, former, stores, tasks, around.metrics)?;
+            next.tokens.insert(name.clone(), token);
+        }
+        for (name, definition) in &config.upstreams {
+            let Some(definition) = &definition.credentials else { continue };
+            let held = match self.credentials.get(name) {
+                Some(former) if former.definition == *definition => Arc::clone(former),
+                _ => Arc::new(HeldCredential::new(definition.clone())),
+            };
+            next.credentials.insert(name.clone(), held);
+        }
         let mut live_pools = HashSet::new();
         for (name, definition) in &config.upstreams {
             let upstream =
@@ -125,9 +151,14 @@ impl Living {
             next.upstreams.insert(name.clone(), upstream);
         }
         next.pools.retain(|_, pool| live_pools.contains(pool));
-        let routes = self.routes(config, &engine, &mut next, around.metrics)?;
+        let mut routes = self.routes(config, &engine, &mut next, around.metrics)?;
+        let first = routes.len();
+        routes.extend(key_routes(first, &next, around.metrics)?);
         let listeners = self.listeners(config, &routes, &mut next, around)?;
         let set = routes.iter().flat_map(|route| &route.set_fields).map(|(name, _)| name);
+        // `Authorization` is the caller's own way to prove who it is; with a credential it ends here in any case.
+        let shown = next.credentials.values().map(|held| credentials::field(&held.definition));
+        let set = set.chain(shown.filter(|name| **name != AUTHORIZATION));
         let snapshot = Snapshot {
             generation: around.generation,
             listeners,
@@ -219,7 +250,13 @@ impl Living {
                 set_fields: route.set_fields.clone(),
                 security_fields: route.security_fields,
                 forward_credentials: route.forward_credentials,
-                token: None,
+                token: match &route.token {
+                    None => None,
+                    Some(name) => {
+                        let token = next.tokens.get(name).ok_or_else(|| broken("its token is missing"))?;
+                        Some(token.of_route(engine).map_err(|reason| broken(&reason))?)
+                    }
+                },
                 series: metrics.route(route.name.as_str()),
             });
         }
@@ -277,6 +314,11 @@ impl Living {
                     router.add(&route.host, &route.path, compiled).map_err(|tie| failed(&tie))?;
                 }
             }
+            for (token, shown) in config.tokens.values().zip(routes.iter().skip(config.routes.len())) {
+                if token.jwks_on.contains(name) {
+                    router.add_own(&token.jwks_path, shown).map_err(|tie| failed(&tie))?;
+                }
+            }
             let rate =
                 next.named_limits(&listener.rate).ok_or_else(|| failed(&"one of its limits is missing"))?;
             let redirects = matches!(listener.kind, ListenerKind::Redirect);
@@ -318,6 +360,14 @@ impl LivingLimit {
         let limit = RouteLimit { name: name.into(), key, buckets, series: metrics.limit(name.as_str()) };
         Self { definition: definition.clone(), limit }
     }
+}
+
+/// The routes that show the public keys of minted tokens, behind the configured ones in the order of their entries.
+fn key_routes(first: usize, living: &Living, metrics: &Metrics) -> Result<Vec<Route>, BuildError> {
+    let place = |place: usize| u32::try_from(place).map(RouteIndex);
+    let routes = living.tokens.values().zip(first..).map(|(token, at)| Ok(token.shown(place(at)?, metrics)));
+    let routes: Result<_, std::num::TryFromIntError> = routes.collect();
+    routes.map_err(|error| BuildError::new("routes", error))
 }
 
 fn carry_on<F: Clone + PartialEq, T>(former: Option<&Arc<Held<F, T>>>, definition: &F) -> Arc<Held<F, T>> {

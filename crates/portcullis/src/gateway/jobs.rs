@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use admin::{Pending, Readiness};
+use identity::mint::PublicKey;
 use rotation::{Keeper, Life, Progress, Sink, Source, SourceError};
 use secrets::vault::Status;
 use secrets::{SecretString, Store};
@@ -16,10 +17,12 @@ use tls::{Credential, Trust};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
+use super::credentials;
 use super::generation::Living;
 use super::material::{note_certificate, note_trust, subject};
 use super::slots::Held;
 use super::stores::Tasks;
+use super::tokens;
 use super::wall_clock;
 use crate::config::material::NamedTrust;
 use crate::config::model::{CertificateSource, Name};
@@ -67,6 +70,8 @@ pub(super) enum Begun {
     Certificate(Box<dyn Job<Arc<Credential>>>),
     Trust(Box<dyn Job<Arc<Trust>>>),
     Values(Box<dyn Job<Vec<SecretString>>>),
+    /// The public halves of a key that stays in its store, by version.
+    SigningKeys(Box<dyn Job<Vec<(u64, PublicKey)>>>),
 }
 
 impl Begun {
@@ -76,6 +81,7 @@ impl Begun {
             Self::Certificate(job) => job.abandon(tasks),
             Self::Trust(job) => job.abandon(tasks),
             Self::Values(job) => job.abandon(tasks),
+            Self::SigningKeys(job) => job.abandon(tasks),
         }
     }
 }
@@ -83,7 +89,8 @@ impl Begun {
 /// A job of any source.
 pub(super) trait Job<M>: Send {
     /// Publishes what was obtained, if anything was, and goes on.
-    fn start(self: Box<Self>, sink: MaterialSink<M>, slot: u64, stores: Vec<u64>, tasks: &Tasks) -> LivingJob;
+    fn start(self: Box<Self>, sink: MaterialSink<M>, slot: u64, stores: Vec<u64>, tasks: &Tasks)
+    -> LivingJob;
 
     /// Gives back what was obtained.
     fn abandon(self: Box<Self>, tasks: &Tasks);
@@ -247,7 +254,14 @@ impl Living {
                     let Some(held) = self.trust.get(name).cloned() else { continue };
                     job.start(trust_sink(key.clone(), held, tell), slot, stores, tasks)
                 }
-                Begun::Values(_) => continue,
+                Begun::Values(job) => {
+                    let Some(sink) = self.values_sink(&key, tell) else { continue };
+                    job.start(sink, slot, stores, tasks)
+                }
+                Begun::SigningKeys(job) => {
+                    let Some(token) = self.tokens.get(name) else { continue };
+                    job.start(tokens::versions_sink(key.clone(), &token.keys, tell), slot, stores, tasks)
+                }
             };
             self.jobs.insert(key, Arc::new(job));
         }
@@ -258,8 +272,19 @@ impl Living {
         match kind {
             Kind::Certificate => self.certificates.get(name).map(|held| held.id),
             Kind::Trust => self.trust.get(name).map(|held| held.id),
-            Kind::Credential | Kind::SigningKey | Kind::Crl | Kind::Jwks => None,
+            Kind::Credential => self.credentials.get(name).map(|held| held.id),
+            Kind::SigningKey => self.tokens.get(name).map(|token| token.keys.id),
+            Kind::Crl | Kind::Jwks => None,
         }
+    }
+
+    fn values_sink(&self, key: &JobKey, tell: Tell) -> Option<MaterialSink<Vec<SecretString>>> {
+        let (kind, name) = key;
+        Some(match kind {
+            Kind::Credential => credentials::sink(key.clone(), self.credentials.get(name)?, tell),
+            Kind::SigningKey => tokens::key_sink(key.clone(), &self.tokens.get(name)?.keys, tell),
+            Kind::Certificate | Kind::Trust | Kind::Crl | Kind::Jwks => return None,
+        })
     }
 }
 

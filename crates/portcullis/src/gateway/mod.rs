@@ -4,6 +4,7 @@
 //! any step fail, the generation that serves goes on, and the failure is seen in the log, a gauge and `status`.
 
 mod control;
+mod credentials;
 mod doors;
 mod drill;
 mod fetch;
@@ -21,6 +22,7 @@ mod slots;
 mod sockets;
 mod status;
 mod stores;
+mod tokens;
 mod upstreams;
 mod watch;
 

@@ -10,22 +10,24 @@ use std::time::Duration;
 
 use rotation::acme::AcmeSpec;
 use rotation::{Keeper, Source, SourceError};
-use secrets::{Cause, Reference, StoreError, Stores};
+use secrets::{Cause, Reference, SecretString, StoreError, Stores};
 use telemetry::Material as Kind;
 use tls::{SlotWriter, UpstreamTrust};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::credentials;
 use super::generation::Living;
 use super::jobs::{Begun, Job, JobKey, NewJob, Tried};
 use super::material::subject;
 use super::stores::{self, LivingStore, Tasks};
+use super::tokens;
 use super::wall_clock;
 use crate::config::material::{server_trust, trust_options};
 use crate::config::model::{
     AcmeCertificate, AcmeChallenge, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore,
-    ServerTrust, TrustSource,
+    ServerTrust, TokenSigner, TrustSource,
 };
 use crate::config::{Checked, Problems, Span};
 
@@ -76,6 +78,8 @@ pub(super) async fn prepare(
     let mut tries = JoinSet::new();
     around.certificates(&checked.config, &mut tries);
     around.trust(&checked.config, &mut tries);
+    around.credentials(&checked.config, &mut tries);
+    around.signing_keys(&checked.config, &mut tries);
     let mut jobs = BTreeMap::new();
     let mut faults = Vec::new();
     for outcome in tries.join_all().await {
@@ -138,7 +142,15 @@ impl Around<'_> {
                             secret.reference.clone(),
                             refresh(&certificate.reference),
                         );
-                        attempt(tries, key.clone(), certificate.span, stores, wake, source, Begun::Certificate);
+                        attempt(
+                            tries,
+                            key.clone(),
+                            certificate.span,
+                            stores,
+                            wake,
+                            source,
+                            Begun::Certificate,
+                        );
                     }
                 }
                 CertificateSource::Pki(pki) => {
@@ -213,6 +225,69 @@ impl Around<'_> {
         }
     }
 
+    fn credentials(&self, config: &Config, tries: &mut JoinSet<Outcome>) {
+        for (name, upstream) in &config.upstreams {
+            let Some(definition) = upstream.credentials.clone() else { continue };
+            let key = (Kind::Credential, name.clone());
+            let is_same = self.former.credentials.get(name).is_some_and(|held| held.definition == definition);
+            let references: Vec<_> = credentials::references(&definition).into_iter().cloned().collect();
+            self.values(key, is_same, &references, tries, move |values| {
+                credentials::credential(&definition, values).map(drop)
+            });
+        }
+    }
+
+    fn signing_keys(&self, config: &Config, tries: &mut JoinSet<Outcome>) {
+        for (name, definition) in &config.tokens {
+            let key = (Kind::SigningKey, name.clone());
+            let is_same =
+                self.former.tokens.get(name).is_some_and(|token| token.signer() == &definition.signer);
+            match &definition.signer {
+                TokenSigner::Local => {}
+                TokenSigner::Key(reference) => {
+                    let references = std::slice::from_ref(reference);
+                    self.values(key, is_same, references, tries, |values| tokens::check_key(values));
+                }
+                TokenSigner::Transit { store, mount, key: transit, at } => {
+                    let Some(living) = self.stores.get(store) else { continue };
+                    let stores = vec![living.id];
+                    if is_same && self.runs(&key, &stores) {
+                        continue;
+                    }
+                    let (mount, transit) = (mount.clone(), transit.clone());
+                    let source =
+                        tokens::TransitKeys::new(living.store.clone(), store.to_string(), mount, transit);
+                    attempt(tries, key, at.0, stores, living.woken(), source, Begun::SigningKeys);
+                }
+            }
+        }
+    }
+
+    /// A job for values of references, unless it runs; values that `check` refuses stop the configuration.
+    fn values(
+        &self,
+        key: JobKey,
+        is_same: bool,
+        references: &[SecretReference],
+        tries: &mut JoinSet<Outcome>,
+        check: impl Fn(&[SecretString]) -> Result<(), String> + Send + 'static,
+    ) {
+        let (stores, wake) = self.of(references);
+        let Some(first) = references.first() else { return };
+        if is_same && self.runs(&key, &stores) {
+            return;
+        }
+        let spec = rotation::ValuesSpec {
+            references: references.iter().map(|one| one.reference.clone()).collect(),
+            refresh: refresh(&first.reference),
+            mints_per_hour: MINTS_PER_HOUR,
+        };
+        let source = rotation::Values::new(Arc::clone(&self.handles), spec);
+        attempt_checked(tries, key, first.span, stores, wake, source, Begun::Values, move |values| {
+            check(values)
+        });
+    }
+
     /// The stores that references point into, and what wakes a job that reads them.
     fn of<'r>(
         &self,
@@ -222,10 +297,9 @@ impl Around<'_> {
             .into_iter()
             .filter_map(|reference| match &reference.reference {
                 Reference::Vault { store, .. } => self.stores.get(store.as_str()),
-                Reference::Embedded { .. } => self
-                    .stores
-                    .values()
-                    .find(|living| matches!(living.definition, SecretStore::Embedded(_))),
+                Reference::Embedded { .. } => {
+                    self.stores.values().find(|living| matches!(living.definition, SecretStore::Embedded(_)))
+                }
                 Reference::File { .. } | Reference::Env { .. } => None,
             })
             .collect();
@@ -249,6 +323,21 @@ fn attempt<S: Source + 'static>(
     source: S,
     begun: fn(Box<dyn Job<S::Material>>) -> Begun,
 ) {
+    attempt_checked(tries, key, span, stores, wake, source, begun, |_| Ok(()));
+}
+
+/// The same; what `check` refuses stops the configuration.
+#[expect(clippy::too_many_arguments, reason = "all that an attempt is made of")]
+fn attempt_checked<S: Source + 'static>(
+    tries: &mut JoinSet<Outcome>,
+    key: JobKey,
+    span: Span,
+    stores: Vec<u64>,
+    wake: watch::Receiver<u64>,
+    source: S,
+    begun: fn(Box<dyn Job<S::Material>>) -> Begun,
+    check: impl Fn(&S::Material) -> Result<(), String> + Send + 'static,
+) {
     tries.spawn(async move {
         let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
         let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
@@ -260,9 +349,16 @@ fn attempt<S: Source + 'static>(
             }
         };
         // An order needs listeners that are open: what is not kept from an earlier one comes after them.
-        let error = error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
+        let error =
+            error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
+        let refused = first.as_ref().and_then(|first| check(first).err()).map(|reason| (true, reason));
         let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
-        Outcome { key, span, job: Some(job), error: error.map(|error| (error.is_configuration(), error.to_string())) }
+        Outcome {
+            key,
+            span,
+            job: Some(job),
+            error: error.map(|error| (error.is_configuration(), error.to_string())).or(refused),
+        }
     });
 }
 
@@ -302,7 +398,8 @@ async fn acme_source(
         state: acme.state.path,
         external_account,
     };
-    rotation::acme::AcmeCertificate::new(spec, Arc::new(wall_clock)).map_err(|error| (true, error.to_string()))
+    rotation::acme::AcmeCertificate::new(spec, Arc::new(wall_clock))
+        .map_err(|error| (true, error.to_string()))
 }
 
 /// How often values without a lease are read again: local ones soon, those of a cluster without being a load.

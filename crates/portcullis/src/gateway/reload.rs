@@ -26,6 +26,7 @@ use super::prepare::Prepared;
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
 use super::stores::{LivingStore, Tasks};
+use super::tokens::KeySets;
 use super::wall_clock;
 use super::watch::fingerprint;
 use crate::config::model::{CertificateSource, Config, Jwks, Name, TrustSource};
@@ -43,6 +44,8 @@ pub(super) struct Reloader {
     /// Where the listeners of the serving generation listen.
     pub(super) addresses: BTreeMap<Name, SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
+    /// The public keys of minted tokens.
+    pub(super) key_sets: Arc<KeySets>,
     pub(super) readiness: Readiness,
     pub(super) cores: Cores,
     pub(super) log_level: LogLevel,
@@ -193,6 +196,7 @@ impl Reloader {
             published: self.published.clone(),
         };
         living.run_jobs(&self.living, jobs, &tell, &self.work);
+        self.key_sets.show(&living.tokens);
         self.cores.publish(Arc::new(snapshot)).map_err(|error| error.to_string())?;
         self.generation += 1;
         let gone: Vec<Name> =
@@ -240,6 +244,7 @@ impl Reloader {
             metrics: &self.metrics,
             addresses: &addresses,
             stores,
+            tasks: &self.work,
         };
         let (snapshot, living) =
             self.living.next(config, engine, &around).map_err(|error| error.to_string())?;
@@ -277,6 +282,7 @@ impl Reloader {
             });
             self.metrics.shadow_policies(counts.collect());
         }
+        self.living.tokens.values().for_each(|token| token.keys.look(now));
         self.open_listeners();
         self.metrics.secret_stores(self.living.store_counts(now));
         self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })

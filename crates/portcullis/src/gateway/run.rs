@@ -100,6 +100,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         closed: BTreeMap::new(),
         cores: Cores { count, metrics: metrics.clone(), access_log, running: Vec::new(), snapshot: None },
         metrics,
+        key_sets: Arc::default(),
         readiness,
         log_level,
         serving: None,
@@ -140,13 +141,14 @@ async fn serve(
     let starting = reloader.readiness.task("listeners");
     let readiness = reloader.readiness.clone();
     let metrics = reloader.metrics.clone();
+    let key_sets = reloader.key_sets.clone();
 
     let doors = Doors::bind(&admin).await?;
     let work = reloader.work.clone();
     let prepared = prepare(checked, &reloader.living, &work, Occasion::Start).await;
-    let published = prepared.map_err(RunError::Config).and_then(|prepared| {
-        reloader.publish(prepared).map_err(RunError::Start)
-    });
+    let published = prepared
+        .map_err(RunError::Config)
+        .and_then(|prepared| reloader.publish(prepared).map_err(RunError::Start));
     let generation = match published {
         Ok(generation) => generation,
         Err(error) => {
@@ -161,7 +163,7 @@ async fn serve(
     }
     say_where(&reloader, &doors);
     let reloader = Arc::new(Mutex::new(reloader));
-    doors.open(&reloader, &metrics, &readiness, &stop, &tasks);
+    doors.open(&reloader, &metrics, &key_sets, &readiness, &stop, &tasks);
     drop(starting);
     notify_systemd(&[NotifyState::Ready]);
 

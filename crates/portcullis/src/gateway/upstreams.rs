@@ -26,7 +26,9 @@ impl LivingUpstream {
         living: &mut Living,
         metrics: &Metrics,
     ) -> Result<Self, BuildError> {
-        let slots = slots(definition.tls.as_ref(), living);
+        let credential = living.credentials.get(name).cloned();
+        let mut slots = slots(definition.tls.as_ref(), living);
+        slots.extend(credential.as_ref().map(|held| held.id));
         if let Some(former) =
             former.filter(|former| former.definition == *definition && former.slots == slots)
         {
@@ -53,7 +55,7 @@ impl LivingUpstream {
         let upstream = Upstream {
             name: name.into(),
             endpoints,
-            credential: None,
+            credential: credential.map(|held| held.reader()),
             timeouts: Timeouts {
                 connect: definition.connect,
                 response: definition.response,
@@ -93,7 +95,7 @@ fn client_spec(endpoint: &model::Endpoint, tls: &UpstreamTls, living: &Living) -
     })
 }
 
-/// The slots of trust and certificate that an upstream reads, by number.
+/// The slots of trust and certificate that connections read, by number.
 fn slots(tls: Option<&UpstreamTls>, living: &Living) -> Vec<u64> {
     let Some(tls) = tls else { return Vec::new() };
     let trust = tls.trust.iter().flatten().filter_map(|name| Some(living.trust.get(name)?.id));
@@ -104,7 +106,7 @@ fn slots(tls: Option<&UpstreamTls>, living: &Living) -> Vec<u64> {
 /// Everything that tells connections apart, written out: two upstreams that agree on all of it share connections.
 fn pool_identity(endpoint: &model::Endpoint, tls: Option<&UpstreamTls>, slots: &[u64]) -> String {
     match tls {
-        None => format!("{endpoint} plain"),
+        None => format!("{endpoint} plain slots={slots:?}"),
         Some(tls) => format!(
             "{endpoint} sni={:?} expect={:?} system={} presents={} slots={slots:?} h1",
             tls.sni,

@@ -123,3 +123,23 @@ fn a_rewrite_changes_the_prefix_and_nothing_that_was_decided() {
     assert_eq!(rewrite("/api", "").apply("/apix").unwrap(), "/apix");
     assert!(rewrite("/api", "/a/..").apply("/api/x").is_err());
 }
+
+#[test]
+fn a_path_of_the_gateway_itself_is_there_for_every_host_and_ties_with_whoever_claims_it() {
+    let mut router = Router::default();
+    let all = route(0, &[]);
+    router.add(&host("a.test"), &PathPattern::Prefix(String::new()), &all).unwrap();
+    router.add(&host(""), &PathPattern::Prefix(String::new()), &route(1, &[])).unwrap();
+    router.add_own("/keys", &route(2, &[Method::GET, Method::HEAD])).unwrap();
+    for name in ["a.test", "b.test"] {
+        assert_eq!(router.find(name, "/keys", &Method::GET).unwrap(), RouteIndex(2));
+        assert!(matches!(
+            router.find(name, "/keys", &Method::POST),
+            Err(Refusal::MethodNotAllowed { allow }) if allow == "GET, HEAD"
+        ));
+        assert_ne!(router.find(name, "/keys/x", &Method::GET).unwrap(), RouteIndex(2));
+    }
+    let mut router = Router::default();
+    router.add(&host("a.test"), &PathPattern::Exact("/keys".to_owned()), &all).unwrap();
+    assert!(router.add_own("/keys", &route(2, &[Method::GET])).is_err());
+}

@@ -38,7 +38,14 @@ fn build(former: &Living, text: &str) -> (Snapshot, Living) {
         checked.config.listeners.keys().map(|name| (name.clone(), "127.0.0.1:8443".parse().unwrap())),
     );
     let (metrics, stores) = (Metrics::new(1), BTreeMap::new());
-    let around = Surroundings { generation: 1, metrics: &metrics, addresses: &addresses, stores: &stores };
+    let tasks = Tasks::default();
+    let around = Surroundings {
+        generation: 1,
+        metrics: &metrics,
+        addresses: &addresses,
+        stores: &stores,
+        tasks: &tasks,
+    };
     former.next(&checked.config, checked.engine, &around).unwrap()
 }
 

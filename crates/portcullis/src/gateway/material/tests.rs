@@ -1,5 +1,6 @@
 //! What a look takes and what it leaves alone. The end-to-end side is promise 11.
 
+use crate::gateway::stores::Tasks;
 use std::fs;
 use std::path::Path;
 
@@ -35,6 +36,7 @@ routes: [{ name: all, on: [edge], path: /**, authenticate: none, respond: { stat
             metrics: &metrics,
             addresses: &BTreeMap::new(),
             stores: &BTreeMap::new(),
+            tasks: &Tasks::default(),
         };
         let (_, living) = Living::default().next(&checked.config, checked.engine, &around).unwrap();
         living.publish(&checked.material, &metrics, wall_clock());
