@@ -34,8 +34,11 @@ struct State {
     failures: u32,
     /// Whether the prober is to look although it is closed.
     is_suspect: bool,
+    /// The end of the last pause.
     paused_until: Option<Instant>,
-    /// 429s in a row.
+    /// Whether that end has not been announced yet.
+    is_paused: bool,
+    /// Pauses in a row.
     throttles: u32,
     cut: Option<Cut>,
     /// How many may ask at a time; a float, so that it grows by one per round.
@@ -72,6 +75,7 @@ impl Breaker {
                 failures: 0,
                 is_suspect: false,
                 paused_until: None,
+                is_paused: false,
                 throttles: 0,
                 cut: None,
                 limit: MOST,
@@ -131,7 +135,8 @@ impl Breaker {
                 if state.open.take().is_some() {
                     state.last = None;
                 }
-                state.failures = 0;
+                // Well but for what it is asked: one more such failure is enough.
+                state.failures = state.failures.min(IN_A_ROW - 1);
             }
             Err(cause) => {
                 let since = state.open.take().map_or(now, |(_, since)| since);
@@ -152,7 +157,7 @@ impl Breaker {
         let ended = state.end_waits(now);
         let step = match (&state.open, state.is_suspect) {
             _ if state.cut.is_some() => Probe::Idle(state.cut.map(|cut| cut.until)),
-            (None, false) => Probe::Idle(state.paused_until),
+            (None, false) => Probe::Idle(state.paused_until.filter(|_| state.is_paused)),
             (open, _) => {
                 let since = open.as_ref().map_or(now, |(_, since)| *since);
                 Probe::At(last.map_or(now, |last| last + probe_gap(now - since, jitter)))
@@ -226,18 +231,19 @@ impl State {
         let since = self.last.take().map_or(now, |(_, since)| since);
         let Some(cause) = cause.filter(|cause| !cause.is_configuration()) else {
             self.failures = 0;
-            self.throttles = 0;
             self.limit = (self.limit + 1.0 / self.limit).min(MOST);
             return false;
         };
         self.last = Some((cause.clone(), since));
         match cause {
             Cause::Throttled { retry_after } => {
-                self.throttles += 1;
+                let is_another = self.paused_until.is_some_and(|until| now < until + CALM);
+                self.throttles = if is_another { self.throttles + 1 } else { 1 };
                 self.limit = (self.limit / 2.0).max(1.0);
                 let pause = retry_after
                     .map_or_else(|| unasked_pause(self.throttles, jitter), |asked| asked.min(LONGEST_PAUSE));
                 self.paused_until = self.paused_until.max(Some(now + pause));
+                self.is_paused = true;
                 true
             }
             Cause::Timeout | Cause::Server { .. } | Cause::Answer(_) => {
@@ -259,7 +265,8 @@ impl State {
 
     /// Forgets a pause or a drill that is over; true if there was one.
     fn end_waits(&mut self, now: Instant) -> bool {
-        let pause = self.paused_until.take_if(|until| *until <= now).is_some();
+        let pause = self.is_paused && self.paused_until.is_none_or(|until| until <= now);
+        self.is_paused &= !pause;
         let cut = self.cut.take_if(|cut| cut.until <= now).is_some();
         pause || cut
     }
@@ -292,5 +299,7 @@ fn unasked_pause(throttles: u32, jitter: f64) -> Duration {
 const MOST: f64 = 16.0;
 /// So many failures in a row, each of which may be a single request's, are the cluster's.
 const IN_A_ROW: u32 = 3;
+/// Two pauses are in a row when less than this is between them.
+const CALM: Duration = Duration::from_secs(5);
 /// The longest pause that a cluster can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);

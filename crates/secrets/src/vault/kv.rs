@@ -67,7 +67,7 @@ impl Vault {
             Some(mount @ Mount { engine: Engine::Database, .. }) => self.read_database(&mount, path).await,
             Some(_) | None => self.read_plainly(path).await,
         };
-        if read.is_err() {
+        if read.as_ref().is_err_and(|error| error.cause.is_configuration()) {
             self.mounts.forget(path);
         }
         read

@@ -8,14 +8,20 @@
     reason = "tests"
 )]
 
+mod causes;
+mod outage;
+mod refused_logins;
 mod session;
+mod transport;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use secrets::vault::{Login, Settings, Status, Vault};
 use secrets::{Cause, Reading, Reference, Store};
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{VaultClient, VaultFake};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,11 +41,21 @@ impl Tested {
     }
 
     async fn read(&self, path: &str) -> Result<Reading, Cause> {
-        Store::Vault(Arc::clone(&self.vault)).read(path).await.map_err(|error| error.cause)
+        self.store().read(path).await.map_err(|error| error.cause)
     }
 
     fn status(&self) -> Status {
         self.vault.status(SystemTime::now())
+    }
+
+    fn store(&self) -> Store {
+        Store::Vault(Arc::clone(&self.vault))
+    }
+
+    /// How many requests of this operation came to this.
+    fn count(&self, operation: &str, outcome: &str) -> u64 {
+        let requests = self.status().requests;
+        requests.into_iter().filter(|one| (one.0, one.1) == (operation, outcome)).map(|one| one.2).sum()
     }
 
     async fn end(self) {
@@ -73,6 +89,26 @@ impl Credentials {
     }
 }
 
+/// A fake on this runtime's clock with the value `password` at `secret/app`.
+fn fake() -> VaultFake {
+    let fake = VaultFake::here();
+    set_up(&fake);
+    fake
+}
+
+fn set_up(server: &VaultClient) {
+    server.put("secret/app", &json!({ "password": "canary" }));
+    server.policy("app", READS_APP);
+}
+
+/// A gateway that logs in to one server by AppRole with these settings of the role.
+fn gateway(server: &VaultClient, url: &str, role: &Value) -> (Tested, Credentials) {
+    let (role_id, secret_id) = server.set_up_app_role("gateway", &["app"], role);
+    let credentials = Credentials::new();
+    let tested = Tested::start(settings(&[url.to_owned()], credentials.app_role(&role_id, &secret_id)));
+    (tested, credentials)
+}
+
 fn settings(urls: &[String], login: Login) -> Settings {
     Settings {
         name: "main".to_owned(),
@@ -86,3 +122,13 @@ fn settings(urls: &[String], login: Login) -> Settings {
         embedded: None,
     }
 }
+
+const READS_APP: &str = r#"
+    path "secret/data/app" { capabilities = ["read"] }
+    path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
+    path "auth/token/lookup-self" { capabilities = ["read"] }
+    path "auth/token/renew-self" { capabilities = ["update"] }
+    path "auth/token/revoke-self" { capabilities = ["update"] }
+"#;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
