@@ -36,6 +36,9 @@ pub enum SourceError {
         /// When the next one may be.
         retry_after: Duration,
     },
+    /// The source has nothing new although nothing is held.
+    #[error("there is nothing to serve")]
+    Nothing,
     /// No key or certificate request could be made here.
     #[error("no key pair could be made: {0}")]
     Key(String),
@@ -71,6 +74,9 @@ pub enum Rejection {
     /// The revocation list is older than the one that serves.
     #[error("the revocation list is older than the one that serves")]
     OlderRevocationList,
+    /// Values that cannot be used as what they are for.
+    #[error("{0}")]
+    Unfit(String),
     /// An empty value is no credential.
     #[error("the value of `{0}` is empty")]
     Empty(String),
@@ -84,7 +90,7 @@ impl SourceError {
             Self::Store(error) => error.cause.is_configuration(),
             Self::Rejected(_) | Self::Key(_) => true,
             Self::Acme { is_configuration, .. } => *is_configuration,
-            Self::Budget { .. } => false,
+            Self::Budget { .. } | Self::Nothing => false,
         }
     }
 
@@ -96,6 +102,7 @@ impl SourceError {
             Self::Rejected(_) => "rejected",
             Self::Acme { .. } => "acme",
             Self::Budget { .. } => "budget",
+            Self::Nothing => "nothing",
             Self::Key(_) => "key",
         }
     }
@@ -107,7 +114,7 @@ impl SourceError {
             Self::Store(StoreError { cause: Cause::Throttled { retry_after }, .. })
             | Self::Acme { retry_after, .. } => *retry_after,
             Self::Budget { retry_after, .. } => Some(*retry_after),
-            Self::Store(_) | Self::Rejected(_) | Self::Key(_) => None,
+            Self::Store(_) | Self::Rejected(_) | Self::Nothing | Self::Key(_) => None,
         }
     }
 
@@ -125,7 +132,7 @@ impl SourceError {
             },
             Self::Rejected(_) => Class::Rejected,
             Self::Acme { is_configuration: true, .. } | Self::Key(_) => Class::Configuration,
-            Self::Acme { is_configuration: false, .. } | Self::Budget { .. } => Class::Away,
+            Self::Acme { is_configuration: false, .. } | Self::Budget { .. } | Self::Nothing => Class::Away,
         }
     }
 }

@@ -60,6 +60,13 @@ pub struct Failure {
     pub at: SystemTime,
 }
 
+/// Whether a success brought new material.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Renewed {
+    Yes,
+    No,
+}
+
 /// The end of a wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Waited {
@@ -82,19 +89,22 @@ impl<S: Source> Keeper<S> {
         self.progress.subscribe()
     }
 
-    /// One try before [`Keeper::run`], which goes on from it. The caller publishes the material; nothing if what was obtained
-    /// before is still the newest.
+    /// One try before [`Keeper::run`], which goes on from it. The caller publishes the material.
     ///
     /// # Errors
     /// Why there is nothing: if [`SourceError::is_configuration`] the configuration should be refused, else `run` tries on.
-    pub async fn prepare(&mut self) -> Result<Option<S::Material>, SourceError> {
+    pub async fn prepare(&mut self) -> Result<S::Material, SourceError> {
         self.tried = Some(Instant::now());
-        let obtained = self.source.obtain(self.held().as_ref(), (self.clock)()).await;
-        self.note(obtained.as_ref());
-        match obtained? {
-            Obtained::New(material, _) => Ok(Some(material)),
-            Obtained::Extended(_) | Obtained::Unchanged(_) => Ok(None),
+        let obtained = match self.source.obtain(None, (self.clock)()).await {
+            Ok(Obtained::New(material, life)) => Ok((material, life)),
+            Ok(Obtained::Extended(_) | Obtained::Unchanged(_)) => Err(SourceError::Nothing),
+            Err(error) => Err(error),
+        };
+        match &obtained {
+            Ok((_, life)) => self.succeeded(*life, Renewed::Yes),
+            Err(error) => self.failed(error),
         }
+        obtained.map(|(material, _)| material)
     }
 
     /// Keeps the material fresh until `stop`, then gives back what it holds, within 5 s.
@@ -103,17 +113,25 @@ impl<S: Source> Keeper<S> {
         while self.wait(wait, &mut sink, &stop).await == Waited::Due {
             let Some(obtained) = self.obtain(&stop).await else { break };
             let had_former = self.held().is_some();
-            self.note(obtained.as_ref());
-            wait = self.plan();
             match obtained {
                 Ok(Obtained::New(material, life)) => {
                     sink.publish(material, &life);
+                    self.succeeded(life, Renewed::Yes);
                     if had_former && self.overlap_ends.is_none() {
                         self.overlap_ends = Some(Instant::now() + OVERLAP_MOST);
                     }
+                    wait = self.plan();
                 }
-                Ok(Obtained::Extended(life) | Obtained::Unchanged(life)) => sink.confirmed(&life),
-                Err(error) => sink.failed(&error, after((self.clock)(), wait.unwrap_or(LONGEST))),
+                Ok(Obtained::Extended(life) | Obtained::Unchanged(life)) => {
+                    sink.confirmed(&life);
+                    self.succeeded(life, Renewed::No);
+                    wait = self.plan();
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    wait = self.plan();
+                    sink.failed(&error, after((self.clock)(), wait.unwrap_or(LONGEST)));
+                }
             }
         }
         self.abandon().await;
@@ -148,32 +166,30 @@ impl<S: Source> Keeper<S> {
         }
     }
 
-    fn note(&mut self, obtained: Result<&Obtained<S::Material>, &SourceError>) {
-        let now = (self.clock)();
-        self.setback = obtained.err().map(|error| Setback {
+    fn succeeded(&mut self, life: Life, renewed: Renewed) {
+        self.setback = None;
+        self.progress.send_modify(|progress| {
+            progress.held = Some(life);
+            progress.failures = 0;
+            progress.renewals += u64::from(renewed == Renewed::Yes);
+        });
+    }
+
+    fn failed(&mut self, error: &SourceError) {
+        let at = (self.clock)();
+        self.setback = Some(Setback {
             failures: self.setback.map_or(1, |last| last.failures.saturating_add(1)),
             class: error.class(),
             retry_after: error.retry_after(),
         });
-        self.progress.send_modify(|progress| match obtained {
-            Ok(Obtained::New(_, life)) => {
-                progress.held = Some(*life);
-                progress.failures = 0;
-                progress.renewals += 1;
-            }
-            Ok(Obtained::Extended(life) | Obtained::Unchanged(life)) => {
-                progress.held = Some(*life);
-                progress.failures = 0;
-            }
-            Err(error) => {
-                progress.failures = progress.failures.saturating_add(1);
-                progress.last_error = Some(Failure {
-                    reason: error.to_string(),
-                    word: error.word(),
-                    is_configuration: error.is_configuration(),
-                    at: now,
-                });
-            }
+        self.progress.send_modify(|progress| {
+            progress.failures = progress.failures.saturating_add(1);
+            progress.last_error = Some(Failure {
+                reason: error.to_string(),
+                word: error.word(),
+                is_configuration: error.is_configuration(),
+                at,
+            });
         });
     }
 

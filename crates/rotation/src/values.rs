@@ -2,8 +2,9 @@
 //!
 //! References into one path share one reading and one lease. What has no lease is read again; a lease is renewed, and acquired anew
 //! when the store lets it end, lost it, or when the login under it was replaced: the new values are handed out first, the former
-//! lease is revoked when [`Source::retire`] says that nobody uses it. **Refused:** a field that is not there, an empty value. Leases
-//! acquired sooner than half of the former one's life count against a budget, so that no failure makes credentials in a loop.
+//! lease is revoked when [`Source::retire`] says that nobody uses it. **Refused:** a field that is not there, an empty value, what the
+//! check refuses; what serves stays, with its lease. Leases acquired after a refusal, or sooner than half of the former one's life,
+//! count against a budget, so that no failure makes credentials in a loop.
 
 mod budget;
 mod lender;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use self::budget::Budget;
 pub use self::lender::Lender;
 use self::place::{Loan, Place};
-use crate::error::SourceError;
+use crate::error::{Rejection, SourceError};
 use crate::plan::after;
 use crate::source::{Life, Obtained, Source};
 
@@ -33,6 +34,9 @@ pub struct ValuesSpec {
     pub mints_per_hour: u32,
 }
 
+/// Why values cannot be used as what they are for.
+type Check = Box<dyn Fn(&[SecretString]) -> Result<(), String> + Send + Sync>;
+
 /// The values of one credential.
 pub struct Values<L = Arc<Stores>> {
     lender: L,
@@ -40,9 +44,8 @@ pub struct Values<L = Arc<Stores>> {
     refresh: Duration,
     budget: Budget,
     places: Vec<Place>,
-    /// Leases that were replaced since values were handed out last: those still depend on them.
-    replaced: Vec<Loan>,
-    /// Leases that the values before those depend on.
+    check: Check,
+    /// Leases that the values before the last ones depend on.
     former: Vec<Loan>,
     last: Option<Vec<SecretString>>,
 }
@@ -57,24 +60,38 @@ impl<L: Lender> Values<L> {
             references: spec.references,
             refresh: spec.refresh,
             budget: Budget::new(spec.mints_per_hour),
-            replaced: Vec::new(),
+            check: Box::new(|_| Ok(())),
             former: Vec::new(),
             last: None,
         }
     }
 
-    /// The values that the readings in hand give.
+    /// Refuses values for which `check` says why they cannot be used (without quoting them).
+    #[must_use]
+    pub fn checked(
+        mut self,
+        check: impl Fn(&[SecretString]) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.check = Box::new(check);
+        self
+    }
+
+    /// The values that the readings in hand give, checked.
     fn values(&self) -> Result<Vec<SecretString>, SourceError> {
-        self.references
+        let place = |one: &Reference| self.places.iter().find(|place| place.holds(one));
+        let values: Vec<_> = self
+            .references
             .iter()
-            .filter_map(|one| self.places.iter().find(|place| place.holds(one)).map(|place| place.value(one)))
-            .collect()
+            .filter_map(|one| place(one).map(|place| place.value(one)))
+            .collect::<Result<_, _>>()?;
+        (self.check)(&values).map_err(Rejection::Unfit)?;
+        Ok(values)
     }
 
     fn life(&self, now: SystemTime) -> Life {
         let at = Instant::now();
         let left = |loan: &Loan| loan.ends.saturating_duration_since(at);
-        let leased = self.places.iter().filter_map(|place| place.loan.as_ref()).map(left).min();
+        let leased = self.places.iter().filter_map(Place::loan).map(left).min();
         let again = self.places.iter().filter_map(|place| place.again).min();
         Life {
             obtained: now,
@@ -96,10 +113,19 @@ impl<L: Lender> Source for Values<L> {
     ) -> Result<Obtained<Vec<SecretString>>, SourceError> {
         let started = Instant::now();
         for place in &mut self.places {
-            place.freshen(&self.lender, &mut self.budget, &mut self.replaced, self.refresh).await?;
+            place.freshen(&self.lender, &mut self.budget, self.refresh).await?;
         }
+        let values = match self.values() {
+            Ok(values) => values,
+            Err(refusal) => {
+                for place in &mut self.places {
+                    place.refuse(&self.lender).await;
+                }
+                return Err(refusal);
+            }
+        };
+        self.former.extend(self.places.iter_mut().filter_map(Place::commit));
         let now = after(now, started.elapsed());
-        let values = self.values()?;
         let life = self.life(now);
         let is_same = held.is_some() && self.last.as_ref().is_some_and(|last| same(last, &values));
         Ok(match (is_same, life.ends) {
@@ -107,17 +133,13 @@ impl<L: Lender> Source for Values<L> {
             (true, None) => Obtained::Unchanged(life),
             (false, _) => {
                 self.last = Some(values.clone());
-                self.former.append(&mut self.replaced);
                 Obtained::New(values, life)
             }
         })
     }
 
     fn is_superseded(&self) -> bool {
-        self.places
-            .iter()
-            .filter_map(|place| place.loan.as_ref())
-            .any(|loan| loan.is_superseded(&self.lender))
+        self.places.iter().filter_map(Place::loan).any(|loan| loan.is_superseded(&self.lender))
     }
 
     async fn retire(&mut self) {
@@ -131,8 +153,8 @@ impl<L: Lender> Source for Values<L> {
     }
 
     async fn close(&mut self) {
-        let loans = self.places.iter_mut().filter_map(|place| place.loan.take());
-        for loan in self.former.drain(..).chain(self.replaced.drain(..)).chain(loans) {
+        let loans = self.places.iter_mut().flat_map(Place::take_loans);
+        for loan in self.former.drain(..).chain(loans) {
             loan.revoke(&self.lender).await;
         }
     }

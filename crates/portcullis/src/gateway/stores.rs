@@ -203,7 +203,7 @@ impl LivingStore {
         let stop = tasks.stores.stop.child_token();
         let wake = watch::channel(0).0;
         tasks.stores.tracker.spawn(Arc::clone(&vault).run(stop.clone()));
-        let following = rotation::follow(Arc::clone(&vault), wake.clone(), Arc::new(wall_clock), stop.clone());
+        let following = rotation::follow(Arc::clone(&vault), wake.clone(), stop.clone());
         tasks.stores.tracker.spawn(following);
         Ok(Self {
             definition: SecretStore::Vault(Box::new(cluster.clone())),

@@ -117,7 +117,9 @@ fn a_certificate_that_does_not_name_all_that_was_asked_for_is_refused() {
     let root = Authority::root("root");
     let issued = root.issue(leaf().uri("spiffe://example.com/edge"));
     assert!(check(&issued, root.pem(), None, |_| {}).is_ok());
-    assert!(check(&issued, root.pem(), None, |it| it.uris = vec!["spiffe://example.com/edge".into()]).is_ok());
+    assert!(
+        check(&issued, root.pem(), None, |it| it.uris = vec!["spiffe://example.com/edge".into()]).is_ok()
+    );
     let missing = |change: fn(&mut PkiCertificate)| check(&issued, root.pem(), None, change).unwrap_err();
     let says = |name: &str| format!("the certificate does not name `{name}`");
     assert_eq!(missing(|it| it.dns_names.push("b.example.com".into())), says("b.example.com"));
@@ -152,9 +154,7 @@ fn a_chain_up_to_an_intermediate_or_to_its_root_is_taken() {
     let issued = intermediate.issue(leaf());
     assert!(check(&issued, intermediate.pem(), None, |_| {}).is_ok());
     assert!(check(&issued, root.pem(), None, |_| {}).is_ok());
-    assert!(
-        check(&issued, &format!("{}{}", intermediate.pem(), root.pem()), None, |_| {}).is_ok()
-    );
+    assert!(check(&issued, &format!("{}{}", intermediate.pem(), root.pem()), None, |_| {}).is_ok());
 }
 
 #[test]

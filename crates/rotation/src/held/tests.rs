@@ -71,7 +71,9 @@ async fn what_somebody_else_puts_there_serves_and_is_looked_at_again() {
     assert!(matches!(fixture.obtain(Some(&life)).await.unwrap(), Obtained::Unchanged(_)));
     let second = root.issue(leaf());
     fixture.put(&second);
-    let Obtained::New(credential, _) = fixture.obtain(Some(&life)).await.unwrap() else { panic!("unchanged") };
+    let Obtained::New(credential, _) = fixture.obtain(Some(&life)).await.unwrap() else {
+        panic!("unchanged")
+    };
     assert_eq!(credential.fingerprint(), second.fingerprint());
 }
 

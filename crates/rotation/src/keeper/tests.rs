@@ -253,7 +253,7 @@ async fn the_first_try_before_the_run_counts() {
     };
     let wake = watch::Sender::new(0);
     let mut keeper = Keeper::new(source, Arc::clone(&clock), wake.subscribe());
-    assert_eq!(keeper.prepare().await.unwrap(), Some(1));
+    assert_eq!(keeper.prepare().await.unwrap(), 1);
     let (stop, sink) = (CancellationToken::new(), Recorder { notes: notes.clone(), clock, in_use: || false });
     let mut tasks = JoinSet::new();
     tasks.spawn(keeper.run(sink, stop.clone()));

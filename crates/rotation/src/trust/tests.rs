@@ -90,8 +90,7 @@ fn a_list_is_read_again_sooner_the_nearer_its_end_is_and_steadily_after_it() {
     let source = source(&directory, true);
     let root = Authority::root("root");
     let life = |ends: i64| {
-        let trust =
-            source.check(&pem(root.pem(), Some(root.crl_for(&[], -7200..ends))), now()).unwrap();
+        let trust = source.check(&pem(root.pem(), Some(root.crl_for(&[], -7200..ends))), now()).unwrap();
         source.life(&trust, now())
     };
     assert_eq!(life(86_400).again_in, Some(Duration::from_secs(600)));

@@ -19,7 +19,7 @@ impl Budget {
         Self { per_hour, spent: VecDeque::new() }
     }
 
-    /// Spends one.
+    /// Makes one beyond the plan.
     ///
     /// # Errors
     /// [`SourceError::Budget`], with how long until there is one again.

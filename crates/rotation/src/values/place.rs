@@ -15,13 +15,22 @@ use crate::reading::{field, same_place};
 pub(super) struct Place {
     /// All into this path.
     references: Vec<Reference>,
-    /// The last one that gave everything.
-    reading: Option<Reading>,
-    pub(super) loan: Option<Loan>,
+    /// What serves.
+    current: Option<Held>,
+    /// What was read and does not serve yet: another place, or the check, has not come so far.
+    staged: Option<Held>,
+    /// Whether the lease that was acquired last was refused with its values: the plan does not call for another one.
+    is_refused: bool,
     /// When the value should be looked at again; none while a loan keeps it.
     pub(super) again: Option<Duration>,
     /// How often in a row a value that was due to change had not.
     overdue: u32,
+}
+
+/// A reading with the lease that keeps it alive.
+pub(super) struct Held {
+    reading: Reading,
+    loan: Option<Loan>,
 }
 
 /// A lease in hand.
@@ -52,8 +61,9 @@ impl Place {
                 Some(place) => place.references.push(reference.clone()),
                 None => places.push(Self {
                     references: vec![reference.clone()],
-                    reading: None,
-                    loan: None,
+                    current: None,
+                    staged: None,
+                    is_refused: false,
                     again: None,
                     overdue: 0,
                 }),
@@ -67,55 +77,84 @@ impl Place {
         self.references.first().is_some_and(|own| same_place(own, reference))
     }
 
-    /// What the last good reading has for this reference.
+    /// What this reference points to, by what is staged, else by what serves.
     ///
     /// # Errors
     /// Nothing, or an empty value.
     pub(super) fn value(&self, reference: &Reference) -> Result<SecretString, SourceError> {
-        match &self.reading {
-            Some(reading) => value(reading, reference),
+        match self.staged.as_ref().or(self.current.as_ref()) {
+            Some(held) => value(&held.reading, reference),
             None => Err(Rejection::Empty(reference.to_string()).into()),
         }
     }
 
-    /// Renews the loan, or reads. A loan that is replaced is pushed to `replaced`.
+    /// The lease under what serves.
+    pub(super) fn loan(&self) -> Option<&Loan> {
+        self.current.as_ref()?.loan.as_ref()
+    }
+
+    /// Renews the loan, or reads anew and stages it.
     ///
     /// # Errors
-    /// Why what is in hand is neither renewed nor replaced; it stays.
+    /// Why what serves is neither renewed nor replaced; it stays.
     pub(super) async fn freshen(
         &mut self,
         lender: &impl Lender,
         budget: &mut Budget,
-        replaced: &mut Vec<Loan>,
         refresh: Duration,
     ) -> Result<(), SourceError> {
-        let Some(reference) = self.references.first() else { return Ok(()) };
-        if let Some(loan) = &mut self.loan {
+        if self.staged.as_ref().is_some_and(|staged| staged.is_fresh(lender)) {
+            return Ok(());
+        }
+        self.drop_staged(lender).await;
+        let mut is_planned = !self.is_refused;
+        if let Some(loan) = self.current.as_mut().and_then(|held| held.loan.as_mut()) {
             match loan.renew(lender).await? {
                 Renewal::Kept => return Ok(()),
-                Renewal::Replace if loan.is_due(lender) => {}
-                Renewal::Replace => budget.spend(Instant::now())?,
+                Renewal::Replace => is_planned &= loan.is_due(lender),
             }
         }
+        if !is_planned {
+            budget.spend(Instant::now())?;
+        }
+        let Some(reference) = self.references.first() else { return Ok(()) };
         let asked = Instant::now();
         let reading = lender.read(reference).await?;
         let loan = reading.lease.clone().map(|lease| Loan::new(reference.store(), lease, asked));
-        if let Some(error) = self.references.iter().find_map(|one| value(&reading, one).err()) {
-            if let Some(loan) = loan {
-                loan.revoke(lender).await;
-            }
-            return Err(error);
-        }
         self.again = loan.is_none().then(|| self.look_again(&reading, refresh));
-        replaced.extend(std::mem::replace(&mut self.loan, loan));
-        self.reading = Some(reading);
+        self.staged = Some(Held { reading, loan });
         Ok(())
+    }
+
+    /// What is staged serves from now on; the loan of what served is returned.
+    pub(super) fn commit(&mut self) -> Option<Loan> {
+        let staged = self.staged.take()?;
+        self.is_refused = false;
+        self.current.replace(staged)?.loan
+    }
+
+    /// Drops what is staged, with its lease: it may not serve.
+    pub(super) async fn refuse(&mut self, lender: &impl Lender) {
+        self.is_refused = self.staged.as_ref().is_some_and(|staged| staged.loan.is_some());
+        self.drop_staged(lender).await;
+    }
+
+    async fn drop_staged(&mut self, lender: &impl Lender) {
+        if let Some(loan) = self.staged.take().and_then(|staged| staged.loan) {
+            loan.revoke(lender).await;
+        }
+    }
+
+    /// All loans, for the end.
+    pub(super) fn take_loans(&mut self) -> impl Iterator<Item = Loan> {
+        let held = [self.staged.take(), self.current.take()];
+        held.into_iter().flatten().filter_map(|held| held.loan)
     }
 
     /// After the change that the store announces, or by `refresh` in case somebody changes it by hand.
     fn look_again(&mut self, reading: &Reading, refresh: Duration) -> Duration {
         let Some(changes_in) = reading.changes_in else { return refresh };
-        let is_same = self.reading.as_ref().is_some_and(|last| same(last, reading));
+        let is_same = self.current.as_ref().is_some_and(|last| same(&last.reading, reading));
         if changes_in > CHANGE_MARGIN || !is_same {
             self.overdue = 0;
             return refresh.min(changes_in + CHANGE_MARGIN);
@@ -123,6 +162,14 @@ impl Place {
         // A store that cannot make its change says for long that it is just about to.
         self.overdue = self.overdue.saturating_add(1);
         refresh.min(CHANGE_MARGIN.saturating_mul(2_u32.saturating_pow(self.overdue)))
+    }
+}
+
+impl Held {
+    /// Whether it can wait a while yet; what has no lease is read again, which costs nothing.
+    fn is_fresh(&self, lender: &impl Lender) -> bool {
+        let lives = |loan: &Loan| !loan.is_superseded(lender) && loan.acquired.elapsed() < loan.whole / 2;
+        self.loan.as_ref().is_some_and(lives)
     }
 }
 

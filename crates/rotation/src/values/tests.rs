@@ -105,6 +105,9 @@ impl Lender for Fake {
         self.with(|state| {
             state.check()?;
             state.reads += 1;
+            if reference.path() == "kv/gone" {
+                return Err(error(Cause::Timeout));
+            }
             let (fields, lease, changes_in) = if reference.path() == "kv/app" {
                 (vec![("value", state.value.clone())], None, state.changes_in)
             } else {
@@ -358,6 +361,41 @@ async fn a_field_that_is_not_there_is_named_and_its_lease_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn values_that_the_check_refuses_leave_what_serves_with_its_lease_and_are_not_made_in_a_loop() {
+    let fake = Fake::new(3000, 3000);
+    fake.with(|state| state.renewable = false);
+    let check = |values: &[SecretString]| match texts(values).first().is_some_and(|user| user == "user-1") {
+        true => Ok(()),
+        false => Err("the user name holds a colon".to_owned()),
+    };
+    let mut source = values(&fake, &DATABASE).checked(check);
+    let Obtained::New(_, life) = source.obtain(None, start()).await.unwrap() else { panic!("nothing new") };
+    for _ in 0..20 {
+        pass(140).await;
+        let _refused_or_not_due = source.obtain(Some(&life), fake.now()).await;
+    }
+    assert!(fake.is_alive("user-1"));
+    let (minted, alive) = fake.with(|state| (state.minted, state.leases.len()));
+    // The one that the plan calls for, and the budget.
+    assert_eq!((minted, alive), (5, 1));
+    let refused = source.obtain(Some(&life), fake.now()).await.unwrap_err();
+    assert_eq!(refused.word(), "budget");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_in_hand_waits_for_the_other_path_of_its_credential() {
+    let fake = Fake::new(3600, 86_400);
+    let mut source = values(&fake, &[DATABASE[0], "vault:main/kv/gone#value"]);
+    for _ in 0..50 {
+        source.obtain(None, start()).await.unwrap_err();
+        pass(20).await;
+    }
+    assert_eq!(fake.with(|state| state.minted), 1);
+    source.close().await;
+    assert!(fake.with(|state| state.leases.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_lease_is_revoked_when_the_job_stops_or_its_configuration_is_refused() {
     let fake = Fake::new(3600, 86_400);
     let run = Run::new(&fake, &DATABASE);
@@ -375,7 +413,7 @@ async fn every_lease_is_revoked_when_the_job_stops_or_its_configuration_is_refus
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_not_given_back_is_given_back_later() {
     let fake = Fake::new(300, 300);
-    fake.with(|state| state.failing_revocation = true);
+    fake.with(|state| (state.renewable, state.failing_revocation) = (false, true));
     let run = Run::new(&fake, &DATABASE);
     pass(230).await;
     assert_eq!(fake.with(|state| (state.minted, state.revoked.len())), (2, 0));
