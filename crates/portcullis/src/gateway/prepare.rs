@@ -341,7 +341,7 @@ fn attempt_checked<S: Source + 'static>(
     tries.spawn(async move {
         let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
         let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
-            Ok(Ok(material)) => (material, None),
+            Ok(Ok(material)) => (material.into(), None),
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => {
                 let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
