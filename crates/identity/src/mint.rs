@@ -178,7 +178,7 @@ impl PublicKey {
     fn new(algorithm: Algorithm, members: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let members: BTreeMap<_, _> = members.into_iter().collect();
         // A map in the order of its names, without white space: what RFC 7638 section 3 hashes.
-        let id = encode(&sha256(json!(members).to_string().as_bytes()));
+        let id = encode(sha256(json!(members).to_string().as_bytes()));
         Self { algorithm, members, id }
     }
 

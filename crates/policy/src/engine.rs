@@ -229,7 +229,8 @@ impl Generation {
         warnings.extend(validate::unknown_scopes(&rules, scopes));
         let count = routes.len();
         let routes = routes.into_iter().map(|facts| Resource::new(EntityType::Route, facts));
-        let resources: Option<Vec<Resource>> = routes.chain(scopes.iter().map(Resource::scope)).collect();
+        let resources: Option<Vec<Resource>> =
+            routes.chain(scopes.iter().map(|name| Resource::scope(name))).collect();
         let resources = resources.ok_or_else(|| broken("routes could not be made entities".to_owned()))?;
         let actions = schema.action_entities().map_err(|error| broken(error.to_string()))?;
         Ok(Self {
@@ -385,8 +386,8 @@ impl fmt::Debug for Generation {
 }
 
 impl Resource {
-    fn scope(name: &String) -> Option<Self> {
-        Self::new(EntityType::Scope, RouteFacts { name: name.clone(), ..RouteFacts::default() })
+    fn scope(name: &str) -> Option<Self> {
+        Self::new(EntityType::Scope, RouteFacts { name: name.to_owned(), ..RouteFacts::default() })
     }
 
     fn new(kind: EntityType, facts: RouteFacts) -> Option<Self> {

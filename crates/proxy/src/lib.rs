@@ -33,6 +33,8 @@ pub mod refusal;
 mod respond;
 pub mod route;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod token_cache;
 pub mod upstream;

@@ -229,7 +229,7 @@ impl Order {
 pub(crate) struct MintedTokens {
     kept: Recent<Key, Rc<Minted>>,
     /// Signatures that a remote signer owes.
-    signing: HashMap<(Key, Option<SystemTime>), Rc<OnceCell<Option<Rc<Minted>>>>>,
+    signing: HashMap<(Key, Option<SystemTime>), Signature>,
 }
 
 impl MintedTokens {
@@ -238,6 +238,9 @@ impl MintedTokens {
         Self { kept: Recent::new((capacity / 2).max(1)), signing: HashMap::new() }
     }
 }
+
+/// What a remote signer owes; nothing if it owes it for ever.
+type Signature = Rc<OnceCell<Option<Rc<Minted>>>>;
 
 /// What two requests must agree on to get one token.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -261,7 +264,7 @@ struct Minted {
 struct Flight<'a> {
     core: &'a Core,
     key: (Key, Option<SystemTime>),
-    result: Rc<OnceCell<Option<Rc<Minted>>>>,
+    result: Signature,
 }
 
 impl<'a> Flight<'a> {
