@@ -134,7 +134,7 @@ impl<'de> Reader<'de, '_> {
     fn concealing(self, error: ReadError) -> ReadError {
         let is_word = matches!(self.node.value, Value::Scalar(_) | Value::Nothing);
         let concealed = (self.secret || !is_word).then(|| self.node.extent());
-        ReadError { concealed, ..error }
+        ReadError { concealed: concealed.or(error.concealed), ..error }
     }
 
     fn found(self, expected: &str) -> ReadError {
@@ -282,7 +282,8 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if name == SECRET {
-            visitor.visit_newtype_struct(Reader { secret: true, ..self })
+            let reader = Reader { secret: true, ..self };
+            visitor.visit_newtype_struct(reader).map_err(|error| reader.concealing(error))
         } else {
             self.deserialize_any(visitor)
         }
