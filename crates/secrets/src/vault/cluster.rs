@@ -298,3 +298,59 @@ struct Leader {}
 pub(super) const BROKE: &str = "the connection broke";
 /// A probe's own timeout: with the gap between probes it keeps recovery under 5 s.
 const PROBE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(fields: &[(HeaderName, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.clone(), http::HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_answers_own_clock_or_nothing() {
+        let after =
+            |value| retry_after(&headers(&[(RETRY_AFTER, value), (DATE, "Sun, 06 Nov 1994 08:49:37 GMT")]));
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        for nothing in ["Sun, 06 Nov 1994 08:00:00 GMT", "soon", "", "-3"] {
+            assert_eq!(after(nothing), None, "{nothing}");
+        }
+        assert_eq!(retry_after(&headers(&[(RETRY_AFTER, "Sun, 06 Nov 1994 08:50:07 GMT")])), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn health_429_is_a_standby_and_a_requests_429_is_a_quota() {
+        let status = |code| StatusCode::from_u16(code).unwrap();
+        assert_eq!(judge_health(status(429)), Ok(Standing::Standby));
+        assert!(matches!(
+            judge(status(429), &HeaderMap::new(), b""),
+            Err(Cause::Throttled { retry_after: None })
+        ));
+        assert_eq!(judge_health(status(473)), Ok(Standing::PerformanceStandby));
+        assert_eq!(judge_health(status(472)), Err(Cause::Standby));
+        assert_eq!(judge_health(status(501)), Err(Cause::Uninitialised));
+        assert_eq!(judge_health(status(503)), Err(Cause::Sealed));
+        assert_eq!(judge_health(status(500)), Err(Cause::Server { status: 500 }));
+    }
+
+    #[test]
+    fn a_standby_that_knows_no_active_node_is_of_no_use() {
+        let leader = |address: &str| {
+            judge_leader(&Body::new(format!("{{\"leader_address\":\"{address}\"}}").into_bytes()))
+        };
+        assert_eq!(leader("https://10.0.0.1:8200"), Ok(()));
+        assert_eq!(leader(""), Err(Cause::Standby));
+    }
+
+    #[test]
+    fn of_several_nodes_the_one_that_answered_says_why() {
+        let refused = || Cause::Connect("refused".to_owned());
+        assert_eq!(more_telling(Some(refused()), Cause::Sealed), Cause::Sealed);
+        assert_eq!(more_telling(Some(Cause::Sealed), refused()), Cause::Sealed);
+        assert_eq!(more_telling(Some(refused()), Cause::Timeout), refused());
+    }
+}

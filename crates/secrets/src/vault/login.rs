@@ -151,6 +151,9 @@ impl Vault {
             }
             Err(failure) => return Err(failure.cause()),
         };
+        for warning in answer.warnings() {
+            tracing::warn!(store = self.settings.name, warning, "the login comes with a warning");
+        }
         let auth: Auth = answer.part_as("auth", "it does not say what a login says")?;
         let secret = auth.client_token.filter(|token| !token.expose_secret().is_empty());
         let Some(secret) = secret else {

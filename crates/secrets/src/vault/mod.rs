@@ -1,4 +1,11 @@
-//! Vault and OpenBao.
+//! Vault and OpenBao: one cluster, by the API that both have.
+//!
+//! **Passes:** what the cluster answers to a request made with a login of ours, whichever of its nodes answers; while it is
+//! away, nothing is asked but its health. **Refused:** the rest, each with its [`Cause`]: what the cluster refused (somebody
+//! must act) is told apart from its absence (the outage contract decides). No setting comes from the environment, nothing is
+//! followed to an address that is not configured, and neither tokens nor bodies are logged at any level.
+//!
+//! [`Vault::run`] is what keeps all of it going: a request before it runs waits for a login until the timeout.
 
 mod answer;
 mod answers;
@@ -31,11 +38,11 @@ use tokio_util::sync::CancellationToken;
 
 #[doc(hidden)]
 pub use self::answers::read_as_everything;
-pub use self::kv::{Metadata, Replaces};
-pub use self::leases::LeaseState;
 use self::breaker::Breaker;
 use self::cluster::Cluster;
 use self::counts::Counts;
+pub use self::kv::{Metadata, Replaces};
+pub use self::leases::LeaseState;
 use self::login::Unwrapped;
 use self::mounts::Mounts;
 use self::session::Session;

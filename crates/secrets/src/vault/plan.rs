@@ -36,7 +36,7 @@ impl Life {
     /// What is due, and when; `jitter` from 0 to 1 is drawn once for each grant.
     pub(super) fn plan(&self, overlap: Duration, jitter: f64) -> Plan {
         let Some(ends) = self.ends else { return Plan::default() };
-        let hard_end = self.hard_end.or((!self.is_renewable).then_some(ends));
+        let hard_end = if self.is_renewable { self.hard_end } else { Some(ends) };
         let is_final = hard_end.is_some_and(|hard_end| hard_end <= ends + ROUNDING);
         let renew = (self.is_renewable && !is_final).then(|| part(self.granted, ends, jitter));
         let login = hard_end.map(|hard_end| {
@@ -87,3 +87,99 @@ const ROUNDING: Duration = Duration::from_secs(1);
 const LEAST: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
 const MOST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const OVERLAP: Duration = Duration::from_secs(30);
+
+    fn life(ttl: Duration) -> Life {
+        let now = Instant::now();
+        let ends = Some(now + ttl);
+        Life { created: now, granted: now, ends, increment: ttl, is_renewable: true, hard_end: None }
+    }
+
+    #[test]
+    fn a_grant_is_renewed_at_two_thirds_less_a_jitter_that_is_felt() {
+        let life = life(90 * MINUTE);
+        let at = |jitter| life.plan(OVERLAP, jitter).renew.unwrap() - life.granted;
+        assert_eq!(at(0.0), 60 * MINUTE);
+        assert!(at(1.0) < 54 * MINUTE + Duration::from_millis(1) && at(1.0) > 53 * MINUTE, "{:?}", at(1.0));
+        assert!(at(0.5) < at(0.4) && at(0.4) < at(0.0));
+        assert_eq!(life.plan(OVERLAP, 0.5).login, None);
+    }
+
+    #[test]
+    fn a_token_without_an_end_needs_nothing() {
+        let life = Life { ends: None, ..life(MINUTE) };
+        assert_eq!(life.plan(OVERLAP, 0.5), Plan::default());
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_renewed_is_replaced_while_the_overlap_still_fits() {
+        let long = Life { is_renewable: false, ..life(100 * MINUTE) };
+        let plan = long.plan(OVERLAP, 0.0);
+        assert_eq!((plan.renew, plan.login), (None, Some(long.created + 100 * MINUTE * 2 / 3)));
+        let short = Life { is_renewable: false, ..life(2 * MINUTE) };
+        assert_eq!(short.plan(OVERLAP, 0.0).login, Some(short.created + MINUTE));
+        let shorter = Life { is_renewable: false, ..life(Duration::from_secs(20)) };
+        assert_eq!(shorter.plan(OVERLAP, 0.0).login, Some(shorter.created + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn less_than_was_asked_for_is_the_end_and_is_not_renewed_again() {
+        let life = life(20 * MINUTE);
+        let later = life.created + 110 * MINUTE;
+        assert_eq!(life.renewed(Some(20 * MINUTE), true, later).hard_end, None);
+        let capped = life.renewed(Some(10 * MINUTE), true, later);
+        assert_eq!(capped.hard_end, Some(later + 10 * MINUTE));
+        let plan = capped.plan(OVERLAP, 0.5);
+        assert_eq!(plan.renew, None);
+        assert!(plan.login.unwrap() <= later, "at once: two thirds of its whole life are over");
+    }
+
+    #[test]
+    fn a_known_maximum_is_approached_by_renewals_and_left_at_two_thirds() {
+        let fresh = life(20 * MINUTE);
+        let known = Life { hard_end: Some(fresh.created + 120 * MINUTE), ..fresh };
+        let plan = known.plan(OVERLAP, 0.0);
+        assert_eq!(plan.login, Some(fresh.created + 80 * MINUTE));
+        assert!(plan.renew.unwrap() < plan.login.unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_due_is_due_while_the_token_lives(
+            ttl in 1_u64..3_000_000, most in 1_u64..3_000_000, overlap in 0_u64..10_000, jitter in 0.0..1.0_f64,
+            is_renewable: bool, is_limited: bool,
+        ) {
+            let fresh = life(Duration::from_secs(ttl.min(if is_limited { most } else { u64::MAX })));
+            let hard_end = is_limited.then(|| fresh.created + Duration::from_secs(most));
+            let life = Life { is_renewable, hard_end, ..fresh };
+            let plan = life.plan(Duration::from_secs(overlap), jitter);
+            prop_assert!(plan.renew.is_some() || plan.login.is_some());
+            for at in [plan.renew, plan.login.filter(|_| plan.renew.is_none())].into_iter().flatten() {
+                prop_assert!(at >= life.created && at < life.ends.unwrap() + ROUNDING);
+            }
+            let hard_end = if is_renewable { hard_end } else { life.ends };
+            if let Some(hard_end) = hard_end {
+                prop_assert!(plan.login.is_some_and(|at| at < hard_end));
+                prop_assert!(plan.login.unwrap() >= life.created + (hard_end - life.created) / 2);
+            }
+        }
+
+        #[test]
+        fn tries_are_a_second_to_a_minute_apart_and_closer_near_the_end(
+            failures in 1_u32..100, left in 0_u64..100_000, jitter in 0.0..1.0_f64,
+        ) {
+            let left = Duration::from_secs(left);
+            let wait = retry(failures, Some(left), jitter);
+            prop_assert!(wait >= LEAST && wait <= MOST);
+            prop_assert!(left.is_zero() || wait <= (left / 10).max(LEAST));
+        }
+    }
+}

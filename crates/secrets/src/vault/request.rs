@@ -106,3 +106,66 @@ fn sensitive(token: &SecretString) -> Result<HeaderValue, Cause> {
 }
 
 const LIST: &str = "list=true";
+
+#[cfg(test)]
+mod tests {
+    use rustify_derive::Endpoint;
+
+    use super::*;
+
+    #[derive(Endpoint)]
+    #[endpoint(path = "/{self.path}", method = "LIST")]
+    struct List {
+        #[endpoint(skip)]
+        path: String,
+    }
+
+    #[derive(Endpoint)]
+    #[endpoint(path = "sys/health")]
+    struct Health {}
+
+    fn sent(operation: Operation, path: &str) -> http::Request<Bytes> {
+        let request = Request::new(operation, &List { path: path.to_owned() }).unwrap();
+        let token = SecretString::from("hvs.canary");
+        request.to_node(&"https://vault:8200".parse().unwrap(), Some("/team/a/"), Some(&token)).unwrap()
+    }
+
+    #[test]
+    fn a_list_is_a_get_and_every_part_of_a_path_stays_one() {
+        let request = sent(Operation::Kv, "kv/metadata/a b?c#d%2e");
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(request.uri(), "https://vault:8200/v1/kv/metadata/a%20b%3Fc%23d%252e?list=true");
+    }
+
+    #[test]
+    fn the_token_is_in_its_field_only_and_not_in_debug() {
+        let request = sent(Operation::Kv, "kv/metadata/app");
+        assert_eq!(request.headers()["x-vault-token"], "hvs.canary");
+        assert_eq!(request.headers()["x-vault-request"], "true");
+        assert!(!format!("{request:?}").contains("canary"));
+    }
+
+    #[test]
+    fn the_namespace_is_sent_without_slashes_and_never_with_health() {
+        assert_eq!(sent(Operation::Kv, "kv").headers()["x-vault-namespace"], "team/a");
+        let health = Request::new(Operation::Health, &Health {}).unwrap();
+        let health = health.to_node(&"https://vault:8200".parse().unwrap(), Some("team/a"), None).unwrap();
+        assert!(!health.headers().contains_key("x-vault-namespace"));
+    }
+
+    #[test]
+    fn a_token_that_no_field_can_hold_is_refused_without_being_quoted() {
+        let request = Request::new(Operation::Health, &Health {}).unwrap();
+        let token = SecretString::from("hvs.canary\nx-evil: 1");
+        let refused =
+            request.to_node(&"https://vault:8200".parse().unwrap(), None, Some(&token)).unwrap_err();
+        assert!(matches!(refused, Cause::LoginRefused(said) if !said.contains("canary")));
+    }
+
+    #[test]
+    fn what_makes_something_is_not_sent_twice() {
+        let request = |operation| Request::new(operation, &Health {}).unwrap().is_repeatable();
+        assert!(request(Operation::Kv) && request(Operation::Lease) && request(Operation::Token));
+        assert!(!request(Operation::Database));
+    }
+}

@@ -143,3 +143,46 @@ async fn reads_a_value() {
     tested.read("secret/app").await.unwrap();
     assert!(fake.asked().iter().all(|asked| asked.namespace.is_none()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_level_of_the_log_shows_a_token_a_credential_or_a_value() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fake = super::fake();
+    let (role_id, secret_id) =
+        fake.set_up_app_role("gateway", &["app"], &json!({ "token_ttl": "10m", "token_max_ttl": "30m" }));
+    let credentials = Credentials::new();
+    let tested = Tested::start(settings(&[fake.url()], credentials.app_role(&role_id, &secret_id)));
+    tested.read("secret/app").await.unwrap();
+    tested.read("secret/none").await.unwrap_err();
+    tokio::time::sleep(super::HOUR).await;
+    fake.fail("secret/", testkit::Fault::Truncated);
+    tested.read("secret/app").await.unwrap_err();
+    tested.end().await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("logged in") && text.contains("TRACE"), "the log is what it should be");
+    for canary in ["canary", secret_id.as_str(), "hvs.fake"] {
+        let found = text.lines().find(|line| line.contains(canary));
+        assert_eq!(found, None, "{canary}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
