@@ -35,6 +35,7 @@ mod promise_22_upstream_pools_never_mix_identity;
 mod promise_24_secrets_stay_out_of_sight;
 
 mod attacks;
+mod certificates_over_acme;
 mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
@@ -42,6 +43,8 @@ mod least_privilege_policy;
 mod real_clients;
 mod slow_readers_hold_nothing;
 mod uploads_end_with_their_proof;
+mod vault_contract;
+mod vault_issues_tokens;
 mod vault_logins;
 mod vault_pki_renews_under_load;
 mod vault_secrets_stay_out_of_sight;

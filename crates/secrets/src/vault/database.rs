@@ -7,7 +7,7 @@ use serde_json::Value;
 use vaultrs::api::database::requests::{GenerateCredentialsRequest, GetStaticCredentialsRequest};
 
 use super::Vault;
-use super::answer::{Answer, Operation};
+use super::answer::{Answer, Failure, Operation};
 use super::kv;
 use super::mounts::Mount;
 use crate::{Cause, Reading, StoreError};
@@ -17,14 +17,24 @@ impl Vault {
         let below = mount.below(path).unwrap_or_default();
         let reading = if let Some(name) = below.strip_prefix("creds/") {
             let request = GenerateCredentialsRequest { mount: mount.path.clone(), name: name.to_owned() };
-            credentials(&self.call(Operation::Database, &request).await?)
+            credentials(&self.of_role(path, self.call(Operation::Database, &request).await)?)
         } else if let Some(name) = below.strip_prefix("static-creds/") {
             let request = GetStaticCredentialsRequest { mount: mount.path.clone(), name: name.to_owned() };
-            static_credentials(&self.call(Operation::Database, &request).await?)
+            static_credentials(&self.of_role(path, self.call(Operation::Database, &request).await)?)
         } else {
             return self.read_plainly(path).await;
         };
         reading.map_err(|cause| self.error(cause))
+    }
+
+    /// A role that is not there is a 400 here.
+    fn of_role(&self, path: &str, called: Result<Answer, Failure>) -> Result<Answer, StoreError> {
+        called.map_err(|failure| match failure {
+            Failure::Refused(refusal) if refusal.says("unknown role") => {
+                self.error(Cause::Absent(format!("role for `{path}`")))
+            }
+            failure => failure.into(),
+        })
     }
 }
 

@@ -35,6 +35,11 @@ impl State {
 
     /// `sys/leases/…`.
     pub(super) fn leases(&mut self, call: &Call, below: &str) -> Outcome {
+        if let Some(path) = below.strip_prefix("revoke-prefix/") {
+            self.leases.retain(|id, _| !id.starts_with(path));
+            self.revoke_tokens_of(path);
+            return Given::nothing();
+        }
         let id = call.text("lease_id");
         let known = !self.operator && self.lost_leases > 0;
         if known {

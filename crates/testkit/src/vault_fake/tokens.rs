@@ -152,6 +152,12 @@ impl State {
         }
     }
 
+    /// Ends all tokens that were made below this path.
+    pub(super) fn revoke_tokens_of(&mut self, path: &str) {
+        self.tokens.retain(|_, token| !token.path.starts_with(path));
+        self.expire();
+    }
+
     /// How many tokens of logins live.
     pub(super) fn tokens_of_logins(&mut self, now: Duration) -> usize {
         self.now = now;
