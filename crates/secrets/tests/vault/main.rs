@@ -10,6 +10,7 @@
 
 mod causes;
 mod outage;
+mod real;
 mod refused_logins;
 mod session;
 mod transport;
