@@ -3,7 +3,7 @@
 //! A case passes only if plain Cedar over all policies and the decider that serves traffic, before and after its
 //! partial evaluation, all say what the case expects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -32,7 +32,7 @@ pub struct CaseFile {
     pub cases: Vec<Case>,
 }
 
-/// One request and what policy must say to it.
+/// One request, or one scope of a minted token, and what policy must say to it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -41,12 +41,14 @@ pub struct Case {
     /// Who asks; nobody if absent.
     #[serde(default)]
     pub principal: CasePrincipal,
-    /// The route's name.
-    pub route: String,
+    /// The route's name; a case has this or `grant`.
+    pub route: Option<String>,
+    /// The scope that the minted token may carry or not.
+    pub grant: Option<String>,
     /// The route's labels; if absent, those of the configured route of that name, else none.
     pub labels: Option<BTreeMap<String, String>>,
-    /// What is asked.
-    pub request: CaseRequest,
+    /// What is asked; for a grant `GET /` if absent.
+    pub request: Option<CaseRequest>,
     /// What policy must say.
     pub expect: Expectation,
     /// The code of the denial, such as `POLICY_FORBIDDEN`; any if absent.
@@ -185,12 +187,16 @@ pub fn run_cases(
 ) -> Result<Vec<CaseOutcome>, Vec<Problem>> {
     let mut all_claims = file.claims.clone();
     all_claims.extend(claims.clone());
-    let labels = |case: &Case| {
-        let configured = routes.iter().find(|route| route.name == case.route);
-        case.labels.clone().or_else(|| configured.map(|route| route.labels.clone())).unwrap_or_default()
+    let route = |case: &Case| {
+        let name = case.route.clone().unwrap_or_default();
+        let configured = || Some(routes.iter().find(|route| route.name == name)?.labels.clone());
+        let labels = case.labels.clone().or_else(configured).unwrap_or_default();
+        RouteFacts { name, labels }
     };
-    let routes = file.cases.iter().map(|case| RouteFacts { name: case.route.clone(), labels: labels(case) });
-    let (engine, compiler) = Engine::compile(sources, &all_claims, routes.collect())?;
+    let scopes: BTreeSet<String> = file.cases.iter().filter_map(|case| case.grant.clone()).collect();
+    let scopes: Vec<String> = scopes.into_iter().collect();
+    let routes = file.cases.iter().map(route).collect();
+    let (engine, compiler) = Engine::compile_granting(sources, &all_claims, routes, &scopes)?;
     let engine = Arc::new(engine);
     let outcomes = (0..).map(RouteIndex).zip(&file.cases).map(|(route, case)| CaseOutcome {
         name: case.name.clone(),
@@ -201,13 +207,30 @@ pub fn run_cases(
 
 fn run_case(case: &Case, engine: &Arc<Engine>, compiler: &Compiler, route: RouteIndex) -> Result<(), String> {
     let subject = Arc::new(Subject::new(&case.principal.principal()?));
-    let facts = case.request.facts()?;
-    let explanation = engine.explain(&subject, route, &facts);
-    let mut explained: Vec<PolicyId> = explanation.policies.into_iter().map(|policy| policy.id).collect();
+    let request = match (&case.route, &case.grant, &case.request) {
+        (Some(_), None, Some(request)) | (None, Some(_), Some(request)) => request.clone(),
+        (None, Some(_), None) => CaseRequest::default(),
+        _ => return Err("a case has a `route` with a `request`, or a `grant`".to_owned()),
+    };
+    let facts = request.facts()?;
+    let scope = case.grant.as_ref().and_then(|scope| engine.scope(scope));
+    let explanation = match scope {
+        Some(scope) => engine.explain_grant(&subject, scope, &facts),
+        None => engine.explain(&subject, route, &facts),
+    };
+    let mut explained: Vec<PolicyId> = explanation.policies.iter().map(|policy| policy.id.clone()).collect();
     explained.sort();
     case.judge("plain Cedar", explanation.decision, &explained)?;
     let mut decider = Decider::new();
     for stage in ["before partial evaluation", "after partial evaluation", "from memory"] {
+        if let Some(scope) = scope {
+            let is_granted = decider.grants(engine, &subject, scope, &facts);
+            if is_granted != explanation.decision.is_ok() {
+                return Err(format!("{stage} another decision than plain Cedar's"));
+            }
+            compiler.serve_waiting();
+            continue;
+        }
         match decider.decide(engine, &subject, route, &facts) {
             Ok(permit) => case.judge(stage, Ok(()), Permit::policies(&permit))?,
             Err(Denial { reason, policies, .. }) => case.judge(stage, Err(reason), &policies)?,
@@ -271,6 +294,13 @@ impl From<CaseClaim> for ClaimValue {
             CaseClaim::String(value) => Self::String(value),
             CaseClaim::Strings(values) => Self::Strings(values),
         }
+    }
+}
+
+impl Default for CaseRequest {
+    fn default() -> Self {
+        let (method, path) = ("GET".to_owned(), "/".to_owned());
+        Self { method, path, query: None, host: None, address: None, time: None, tls: None }
     }
 }
 
@@ -377,6 +407,22 @@ mod tests {
         let unexpected = failure(r#""expect": "allow", "policies": ["b"]"#).unwrap();
         assert_eq!(unexpected, "plain Cedar allows by [\"a\"], expected [\"b\"]");
         assert!(failure(r#""expect": "allow", "principal": {"id": "jwt:nobody"}"#).unwrap().contains('#'));
+    }
+
+    #[test]
+    fn a_case_may_be_about_a_scope_instead_of_a_route() {
+        let text = r#"@id("read") permit(principal, action == Action::"grant", resource == Scope::"read");"#;
+        let source = PolicySource { path: "a.cedar".into(), text: text.to_owned() };
+        let failure = |case: &str| {
+            let case = format!(r#"{{"cases": [{{"name": "a", {case}}}]}}"#);
+            run(std::slice::from_ref(&source), &case).pop().unwrap().failure
+        };
+        assert_eq!(failure(r#""grant": "read", "expect": "allow", "policies": ["read"]"#), None);
+        assert_eq!(failure(r#""grant": "write", "expect": "deny", "reason": "POLICY_NO_PERMIT""#), None);
+        assert!(failure(r#""grant": "write", "expect": "allow""#).is_some());
+        for neither in [r#""expect": "deny""#, r#""expect": "deny", "route": "a""#] {
+            assert!(failure(neither).unwrap().contains("`grant`"), "{neither}");
+        }
     }
 
     #[test]
