@@ -51,12 +51,12 @@ pub(super) mod tests {
     use super::*;
 
     /// An answer with this body.
-    pub(in super::super) fn answer(body: serde_json::Value) -> Answer {
+    pub(in super::super) fn answer(body: &serde_json::Value) -> Answer {
         Answer { login: 1, body: Wiped::parse(body.to_string().as_bytes()).unwrap() }
     }
 
     /// A refusal with this body.
-    pub(in super::super) fn refusal(status: u16, body: serde_json::Value) -> Refusal {
+    pub(in super::super) fn refusal(status: u16, body: &serde_json::Value) -> Refusal {
         Refusal::new("store", "kv/path", status, Wiped::parse(body.to_string().as_bytes()).unwrap(), 1)
     }
 

@@ -76,7 +76,7 @@ mod tests {
             [("last_vault_rotation", 40, 40), ("last_openbao_rotation", 0, 1), ("last_vault_rotation", -5, 1)]
         {
             let data = json!({ "username": "u", "password": "p", name: "2026-11-22T02:38:15Z", "ttl": ttl });
-            let reading = static_credentials(&answer(json!({ "data": data }))).unwrap();
+            let reading = static_credentials(&answer(&json!({ "data": data }))).unwrap();
             assert_eq!(reading.changes_in, Some(Duration::from_secs(seconds)));
             assert!(!reading.fields.contains_key("ttl"), "it would change at each reading");
         }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn credentials_without_a_lease_or_a_rotation_are_not_believed() {
         let data = json!({ "data": { "username": "u", "password": "p" }, "lease_id": "" });
-        assert!(credentials(&answer(data.clone())).is_err());
-        assert!(static_credentials(&answer(data)).is_err());
+        assert!(credentials(&answer(&data)).is_err());
+        assert!(static_credentials(&answer(&data)).is_err());
     }
 }

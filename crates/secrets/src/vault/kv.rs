@@ -321,7 +321,7 @@ mod tests {
     fn what_is_no_text_comes_as_compact_json() {
         let body = json!({ "data": { "data": { "a": "x", "n": 1.5, "o": { "l": [1, null] } },
             "metadata": { "version": 3 } } });
-        let reading = read_version(&answer(body)).unwrap();
+        let reading = read_version(&answer(&body)).unwrap();
         let field = |name: &str| reading.fields[name].expose_secret().to_owned();
         assert_eq!(
             (field("a"), field("n"), field("o")),
@@ -336,13 +336,13 @@ mod tests {
             json!({ "data": { "data": null, "metadata": { "deletion_time": "2026-11-22T02:38:15Z",
                 "destroyed": destroyed, "version": 1 } } })
         };
-        assert_eq!(gone(&refusal(404, body(false)), &mount(), "x"), ": its latest version is deleted");
-        assert_eq!(gone(&refusal(404, body(true)), &mount(), "x"), ": its latest version is destroyed");
+        assert_eq!(gone(&refusal(404, &body(false)), &mount(), "x"), ": its latest version is deleted");
+        assert_eq!(gone(&refusal(404, &body(true)), &mount(), "x"), ": its latest version is destroyed");
     }
 
     #[test]
     fn the_path_of_the_api_gets_a_hint() {
-        let empty = refusal(404, json!({ "errors": [] }));
+        let empty = refusal(404, &json!({ "errors": [] }));
         assert_eq!(
             gone(&empty, &mount(), "data/x"),
             " (without `data/`, as `vault kv get` takes it: `kv/x`)"
@@ -353,8 +353,8 @@ mod tests {
     #[test]
     fn a_value_without_a_version_or_without_fields_is_no_value() {
         for data in [json!(null), json!({ "data": {} }), json!({ "data": 1, "metadata": { "version": 1 } })] {
-            assert!(read_version(&answer(json!({ "data": data }))).is_err());
+            assert!(read_version(&answer(&json!({ "data": data }))).is_err());
         }
-        assert!(read_plainly(&answer(json!({ "data": [1] }))).is_err());
+        assert!(read_plainly(&answer(&json!({ "data": [1] }))).is_err());
     }
 }

@@ -132,20 +132,20 @@ mod tests {
     #[test]
     fn a_renewal_keeps_the_login_that_acquired_the_lease_and_takes_the_duration_of_the_answer() {
         let body = json!({ "lease_id": "d/creds/x/1", "lease_duration": 20, "renewable": true });
-        let renewed = renewed(&answer(body), &lease()).unwrap();
+        let renewed = renewed(&answer(&body), &lease()).unwrap();
         assert_eq!(renewed, Lease { duration: Duration::from_secs(20), ..lease() });
     }
 
     #[test]
     fn the_renewal_of_another_lease_is_refused() {
         let body = json!({ "lease_id": "d/creds/x/2", "lease_duration": 20, "renewable": true });
-        assert!(renewed(&answer(body), &lease()).is_err());
-        assert!(renewed(&answer(json!({ "lease_id": "" })), &lease()).is_err());
+        assert!(renewed(&answer(&body), &lease()).is_err());
+        assert!(renewed(&answer(&json!({ "lease_id": "" })), &lease()).is_err());
     }
 
     #[test]
     fn only_a_missing_lease_is_gone() {
-        let says = |text: &str| is_gone(&refusal(400, json!({ "errors": [text] })));
+        let says = |text: &str| is_gone(&refusal(400, &json!({ "errors": [text] })));
         assert!(says("lease not found") && says("invalid lease") && says("lease expired"));
         assert!(!says("lease is not renewable"));
     }

@@ -122,25 +122,25 @@ mod tests {
     use super::*;
     use crate::vault::answers::tests::answer;
 
-    fn told(path: &str, r#type: &str, options: Value, asked: &str) -> Result<Mount, Cause> {
+    fn told(path: &str, r#type: &str, options: &Value, asked: &str) -> Result<Mount, Cause> {
         let data = serde_json::json!({ "path": path, "type": r#type, "options": options });
-        mount(&answer(serde_json::json!({ "data": data })), asked)
+        mount(&answer(&serde_json::json!({ "data": data })), asked)
     }
 
     #[test]
     fn the_version_of_key_value_secrets_is_read_from_the_options() {
-        let engine = |options| told("kv/", "kv", options, "kv/a").unwrap().engine;
-        assert_eq!(engine(serde_json::json!({ "version": "2" })), Engine::Kv2);
-        assert_eq!(engine(serde_json::json!({ "version": "1" })), Engine::Kv1);
-        assert_eq!(engine(Value::Null), Engine::Kv1);
-        assert_eq!(told("d/", "database", Value::Null, "d/creds/x").unwrap().engine, Engine::Database);
-        assert_eq!(told("p/", "pki", Value::Null, "p/x").unwrap().engine, Engine::Other);
+        let engine = |options: &Value| told("kv/", "kv", options, "kv/a").unwrap().engine;
+        assert_eq!(engine(&serde_json::json!({ "version": "2" })), Engine::Kv2);
+        assert_eq!(engine(&serde_json::json!({ "version": "1" })), Engine::Kv1);
+        assert_eq!(engine(&Value::Null), Engine::Kv1);
+        assert_eq!(told("d/", "database", &Value::Null, "d/creds/x").unwrap().engine, Engine::Database);
+        assert_eq!(told("p/", "pki", &Value::Null, "p/x").unwrap().engine, Engine::Other);
     }
 
     #[test]
     fn an_answer_about_another_mount_is_refused() {
-        assert!(told("kv/", "kv", Value::Null, "kv2/a").is_err());
-        assert!(told("", "kv", Value::Null, "kv/a").is_err());
+        assert!(told("kv/", "kv", &Value::Null, "kv2/a").is_err());
+        assert!(told("", "kv", &Value::Null, "kv/a").is_err());
     }
 
     #[test]

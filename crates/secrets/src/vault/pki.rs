@@ -70,8 +70,17 @@ pub(super) fn issued(answer: &Answer) -> Result<IssuedCertificate, Cause> {
         chain_pem: chain::build(leaf, &authorities)?,
         authorities_pem: chain::distinct(&authorities),
         expires: data.expiration.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
-        warnings: answer.warnings(),
+        warnings: warnings(answer),
     })
+}
+
+/// Each once. That the role takes the names from the request and not from beside it is no news: they are the same.
+fn warnings(answer: &Answer) -> Vec<String> {
+    let mut warnings = answer.warnings();
+    warnings.retain(|warning| !warning.contains("\"use_csr_sans\""));
+    warnings.sort();
+    warnings.dedup();
+    warnings
 }
 
 /// The authorities of a mount; the field was called `certificate` before it was called `ca_chain`.
@@ -142,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_mount_without_a_list_has_none_and_what_is_no_list_is_refused() {
-        let list = |data| revocation_list(&answer(json!({ "data": data })));
+        let list = |data| revocation_list(&answer(&json!({ "data": data })));
         assert_eq!(list(json!(null)), Ok(None));
         assert_eq!(list(json!({ "certificate": "" })), Ok(None));
         assert!(list(json!({ "certificate": "-----BEGIN CERTIFICATE-----" })).is_err());
@@ -150,10 +159,20 @@ mod tests {
     }
 
     #[test]
+    fn a_capped_life_is_warned_of_once_and_the_source_of_the_names_never() {
+        let told = [
+            "TTL is longer than permitted",
+            "set with \"use_csr_sans\" set to true",
+            "TTL is longer than permitted",
+        ];
+        assert_eq!(warnings(&answer(&json!({ "warnings": told }))), ["TTL is longer than permitted"]);
+    }
+
+    #[test]
     fn an_answer_without_a_certificate_is_refused() {
         for data in [json!(null), json!({ "certificate": "x" }), json!({ "certificate": "", "ca_chain": [] })]
         {
-            assert!(issued(&answer(json!({ "data": data }))).is_err());
+            assert!(issued(&answer(&json!({ "data": data }))).is_err());
         }
     }
 

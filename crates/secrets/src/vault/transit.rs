@@ -284,7 +284,7 @@ mod tests {
     use crate::vault::answers::tests::answer;
 
     fn signed(text: &str) -> Result<Signature, Cause> {
-        signature(&answer(json!({ "data": { "signature": text } })))
+        signature(&answer(&json!({ "data": { "signature": text } })))
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         let (raw, pem) =
             (STANDARD.encode([7; 32]), "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n");
         let keys = json!({ "10": { "public_key": raw }, "9": { "public_key": pem } });
-        let versions = key_versions(&answer(json!({ "data": { "keys": keys } }))).unwrap();
+        let versions = key_versions(&answer(&json!({ "data": { "keys": keys } }))).unwrap();
         assert_eq!(versions.iter().map(|key| key.version).collect::<Vec<_>>(), [9, 10]);
         assert_eq!(versions[0].public_key_pem, pem);
         assert!(
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_key_for_encryption_cannot_sign() {
-        let versions = key_versions(&answer(json!({ "data": { "keys": { "1": 1_795_315_096 } } })));
+        let versions = key_versions(&answer(&json!({ "data": { "keys": { "1": 1_795_315_096 } } })));
         assert!(matches!(versions, Err(Cause::Refused(_))), "{versions:?}");
     }
 
@@ -320,7 +320,7 @@ mod tests {
     fn an_item_that_failed_does_not_fail_the_others() {
         let results = json!([{ "ciphertext": "vault:v1:x" }, { "error": "illegal base64 data", "reference": "" },
             { "plaintext": "" }]);
-        let body = answer(json!({ "data": { "batch_results": results } }));
+        let body = answer(&json!({ "data": { "batch_results": results } }));
         let items = items_of(&body, "ciphertext", 3).unwrap();
         assert_eq!(items[0], Ok("vault:v1:x".to_owned()));
         assert_eq!(items[1], Err(Cause::Refused("illegal base64 data".to_owned())));

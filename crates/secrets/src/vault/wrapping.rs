@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_used_token_is_told_apart_from_other_refusals() {
-        let says = |status, text: &str| is_used(&refusal(status, json!({ "errors": [text] })));
+        let says = |status, text: &str| is_used(&refusal(status, &json!({ "errors": [text] })));
         assert!(says(400, "wrapping token is not valid or does not exist"));
         assert!(!says(400, "missing token") && !says(404, "wrapping token is not valid or does not exist"));
     }
