@@ -148,6 +148,7 @@ impl AcmeCertificate {
                 return Ok(if known { Obtained::Unchanged(life) } else { self.hand_out(loaded, now) });
             }
         }
+        tracing::info!(entry = %self.entry, names = ?self.names, "a certificate is ordered over ACME");
         let account = self.account().await?;
         let issued = match order::run(&account, &self.names, self.challenge).await {
             // The server forgot the account (or it was closed there): one new one.
@@ -215,7 +216,8 @@ impl Source for AcmeCertificate {
             let loaded = self.load(now)?.ok_or(AcmeError::NothingKept)?;
             return Ok(self.hand_out(loaded, now));
         }
-        match tokio::time::timeout(WHOLE, self.renew(held)).await {
+        // An order's future is large, and most of the time there is none.
+        match tokio::time::timeout(WHOLE, Box::pin(self.renew(held))).await {
             Ok(result) => result,
             Err(_) => Err(AcmeError::Slow.into()),
         }

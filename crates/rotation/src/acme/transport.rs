@@ -106,6 +106,7 @@ impl HttpClient for Transport {
 impl Shared {
     async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
         let authority = https_authority(request.uri())?;
+        tracing::debug!(method = %request.method(), url = %request.uri(), "the ACME server is asked");
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         match tokio::time::timeout(REQUEST, self.ask(&host, &authority, request)).await {
             Ok(answer) => answer,

@@ -231,7 +231,7 @@ fn the_servers_window_decides_when_to_renew() {
             let Obtained::Unchanged(life) = looked else { panic!("nothing new is expected: {looked:?}") };
             assert!((7190..=7200).contains(&life.again_in.unwrap().as_secs()), "{life:?}");
         });
-        site.open(renewals).await;
+        site.open(Box::pin(renewals)).await;
         assert_eq!(directory.asked(), 3);
     });
     assert_eq!(site.pebble.issued(), 2);

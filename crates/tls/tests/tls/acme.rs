@@ -22,8 +22,15 @@ use crate::handshake::{client, host, listener, mesh, shake, spec};
 /// What both sides make of a connection whose client offers `protocols`.
 struct Seen {
     server: &'static str,
-    /// The leaf, the agreed protocol and whatever came over the connection.
-    client: Result<(CertificateDer<'static>, Option<Vec<u8>>, Vec<u8>), String>,
+    client: Result<Shown, String>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    leaf: CertificateDer<'static>,
+    protocol: Option<Vec<u8>>,
+    /// Whatever came over the connection.
+    said: Vec<u8>,
 }
 
 async fn look(
@@ -47,7 +54,7 @@ async fn look(
         stream.read_to_end(&mut said).await?;
         let connection = stream.get_ref().1;
         let leaf = connection.peer_certificates().unwrap()[0].clone().into_owned();
-        Ok((leaf, connection.alpn_protocol().map(<[u8]>::to_vec), said))
+        Ok(Shown { leaf, protocol: connection.alpn_protocol().map(<[u8]>::to_vec), said })
     };
     let (server, client) = tokio::join!(serve, ask);
     Seen { server, client: client.map_err(|error: std::io::Error| error.to_string()) }
@@ -107,7 +114,7 @@ async fn a_listener_without_any_certificate_shows_the_proof_and_says_nothing_mor
     for version in [&TLS12, &TLS13] {
         let seen = look(&bare(), version, &[b"acme-tls/1"], "proof.test").await;
         assert_eq!(seen.server, "acme_validation");
-        let (leaf, protocol, said) = seen.client.unwrap();
+        let Shown { leaf, protocol, said } = seen.client.unwrap();
         assert_eq!((protocol.as_deref(), said.as_slice()), (Some(b"acme-tls/1".as_slice()), [].as_slice()));
         let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
         assert_eq!(
