@@ -33,13 +33,17 @@ fn the_printed_policy_is_enough_and_allows_nothing_else() {
             "password": "vault:main/database/creds/gateway#password",
         } },
     });
-    config["identity"] = json!({ "tokens": { "internal": {
+    config["identity"] = scene.scene.tokens()["identity"].clone();
+    config["identity"]["tokens"] = json!({ "internal": {
         "issuer": "https://gw.internal", "ttl": "60s",
         "sign_with": { "transit": { "store": "main", "mount": "transit", "key": "gateway-jwt" } },
-    } } });
-    config["routes"][0]["token"] = json!("internal");
+    } });
     config["routes"].as_array_mut().unwrap().push(json!({
         "name": "reports", "on": ["edge"], "path": "/reports/**", "authenticate": "none", "upstream": "reports",
+    }));
+    config["routes"].as_array_mut().unwrap().push(json!({
+        "name": "minted", "on": ["edge"], "path": "/minted/**", "authenticate": { "any": ["staff"] }, "upstream": "app",
+        "token": "internal",
     }));
     let mut gateway = scene.scene.site.start(&config);
     scene.guarded_is_served(&gateway);
@@ -47,8 +51,9 @@ fn the_printed_policy_is_enough_and_allows_nothing_else() {
     let reports = || gateway.ask(Ask::get(API, "/reports/x"));
     let first = reports().upstream_saw("authorization");
     assert!(first[0].starts_with("Basic "), "{first:?}");
-    let minted = gateway.ask(Ask::get(API, "/")).upstream_saw("authorization");
-    assert!(minted[0].starts_with("Bearer ey"), "{minted:?}");
+    let token = scene.scene.token("alice");
+    let minted = gateway.ask(Ask::get(API, "/minted/x").bearer(&token)).upstream_saw("authorization");
+    assert!(minted[0].starts_with("Bearer ey") && minted[0] != format!("Bearer {token}"), "{minted:?}");
     // Renewals of the token, the lease and the certificate, and a second account.
     eventually("another account", || (reports().upstream_saw("authorization") != first).then_some(()));
     eventually("another certificate", || (vault.audited("pki/sign/edge") >= 2).then_some(()));

@@ -1,9 +1,11 @@
-//! A reference that does not resolve stops the configuration: at the start, in `check` and at a reload, which then keeps the
-//! generation that serves. The message names the reference, its store and the cause; what was written is never used literally.
+//! A reference that does not resolve stops the configuration: at the start and at a reload, which then keeps the generation that
+//! serves. `check` says the same of what lies on this machine, `secret resolve` also of what Vault holds. The message names the
+//! reference, its store and the cause; what was written is never used literally.
 
 use serde_json::{Value, json};
 use testkit::{Vault, eventually};
 
+use crate::scene::{AUDIENCE, ISSUER};
 use crate::vault_scene::VaultScene;
 
 #[test]
@@ -11,17 +13,23 @@ fn each_kind_of_reference_that_does_not_resolve_stops_start_check_and_reload() {
     let vault = Vault::dev();
     let scene = prepared(&vault);
     let good = with_stores(&scene, &vault);
+    let with = |reference: &str| {
+        let mut bad = good.clone();
+        bad["upstreams"]["guarded"]["credentials"] = json!({ "bearer": reference });
+        bad
+    };
+    for (reference, words) in UNRESOLVED {
+        let _ = scene.scene.site.configure(&with(reference));
+        let beforehand = if reference.starts_with("vault:main") { RESOLVE } else { CHECK };
+        told(&scene, reference, words, &[RUN, beforehand]);
+    }
     let gateway = scene.scene.site.start(&good);
     scene.guarded_is_served(&gateway);
     for (reference, words) in UNRESOLVED {
-        let mut bad = good.clone();
-        bad["upstreams"]["guarded"]["credentials"] = json!({ "bearer": reference });
-        gateway.reload(&bad);
+        gateway.reload(&with(reference));
         eventually("the reload is refused", || {
             (gateway.metric("portcullis_config_last_reload_success") == 0.0).then_some(())
         });
-        // What `check` and a start say is said of the same file, beside the gateway that runs.
-        told(&scene, reference, words, &["check", "run"]);
         let problems = scene.status()["configuration"]["problems"].to_string();
         for word in *words {
             assert!(problems.contains(word), "`{reference}`: `{word}` is missing: {problems}");
@@ -61,9 +69,15 @@ fn a_reference_stops_the_configuration_in_every_place() {
                 json!({ "files": { "certificate": "vault:main/kv/gateway/pair#certificate", "key": gone } });
         }),
         ("signing key", |config, gone| {
-            config["identity"] = json!({ "tokens": { "internal": {
-                "issuer": "https://gw.internal", "sign_with": { "key": gone }, "ttl": "60s",
-            } } });
+            config["identity"] = json!({
+                "jwt": { "staff": {
+                    "issuer": ISSUER, "audience": [AUDIENCE], "jwks": { "file": "jwks.json" }, "algorithms": ["ES256"],
+                } },
+                "tokens": { "internal": {
+                    "issuer": "https://gw.internal", "sign_with": { "key": gone }, "ttl": "60s",
+                } },
+            });
+            config["routes"][0]["authenticate"] = json!({ "any": ["staff"] });
             config["routes"][0]["token"] = json!("internal");
         }),
         ("role of PKI", |config, _| config["certificates"]["edge"]["vault_pki"]["role"] = json!("gone")),
@@ -73,7 +87,8 @@ fn a_reference_stops_the_configuration_in_every_place() {
         let mut bad = with_stores(&scene, &vault);
         change(&mut bad, gone.clone());
         let _ = scene.scene.site.configure(&bad);
-        told(&scene, what, &["gone", "main"], &["check", "run"]);
+        let is_reference = !what.contains("PKI");
+        told(&scene, what, &["gone", "main"], if is_reference { &[RUN, RESOLVE] } else { &[RUN] });
     }
 }
 
@@ -81,27 +96,39 @@ fn a_reference_stops_the_configuration_in_every_place() {
 fn what_opens_a_store_or_proves_a_login_must_resolve_too() {
     let vault = Vault::dev();
     let scene = prepared(&vault);
-    let places: [Place; 4] = [
-        ("a login's file", |config, _| {
-            config["secrets"]["stores"]["main"]["vault"]["login"] = json!({ "token": "file:gone" });
-        }),
-        ("a login's variable", |config, _| {
-            config["secrets"]["stores"]["main"]["vault"]["login"] =
-                json!({ "token": "env:PORTCULLIS_TEST_gone" });
-        }),
-        ("a store's key", |config, _| {
-            config["secrets"]["stores"]["local"]["embedded"]["key"] = json!("file:gone");
-        }),
-        ("a login from its own store", |config, _| {
-            config["secrets"]["stores"]["main"]["vault"]["login"] =
-                json!({ "token": "vault:main/kv/gone#x" });
-        }),
+    let places: [(Place, &str); 4] = [
+        (
+            ("a login's file", |config, _| {
+                config["secrets"]["stores"]["main"]["vault"]["login"] = json!({ "token": "file:gone" });
+            }),
+            "gone",
+        ),
+        (
+            ("a login's variable", |config, _| {
+                config["secrets"]["stores"]["main"]["vault"]["login"] =
+                    json!({ "token": "env:PORTCULLIS_TEST_GONE" });
+            }),
+            "PORTCULLIS_TEST_GONE",
+        ),
+        (
+            ("a store's key", |config, _| {
+                config["secrets"]["stores"]["local"]["embedded"]["key"] = json!("file:gone");
+            }),
+            "gone",
+        ),
+        (
+            ("a login from its own store", |config, _| {
+                config["secrets"]["stores"]["main"]["vault"]["login"] =
+                    json!({ "token": "vault:main/kv/gone#x" });
+            }),
+            "a login cannot show what Vault holds",
+        ),
     ];
-    for (what, change) in places {
+    for ((what, change), word) in places {
         let mut bad = with_stores(&scene, &vault);
         change(&mut bad, Value::Null);
         let _ = scene.scene.site.configure(&bad);
-        told(&scene, what, &["gone"], &["check", "run"]);
+        told(&scene, what, &[word], &[RUN, CHECK]);
     }
 }
 
@@ -112,7 +139,7 @@ fn a_login_that_vault_refuses_stops_the_configuration() {
     let config = with_stores(&scene, &vault);
     scene.scene.site.write("secret-id", "00000000-0000-0000-0000-000000000000");
     let _ = scene.scene.site.configure(&config);
-    told(&scene, "a wrong secret id", &["main", "login"], &["run"]);
+    told(&scene, "a wrong secret id", &["main", "login"], &[RUN, RESOLVE]);
 }
 
 #[test]
@@ -159,20 +186,26 @@ fn with_stores(scene: &VaultScene, vault: &Vault) -> Value {
 type Place = (&'static str, fn(&mut Value, Value));
 
 /// The file as it lies there is refused by these commands, each with place and words, none quoting a literal.
-fn told(scene: &VaultScene, what: &str, words: &[&str], commands: &[&str]) {
+fn told(scene: &VaultScene, what: &str, words: &[&str], commands: &[&[&str]]) {
     let path = scene.scene.site.path("portcullis.yaml");
     for command in commands {
-        let finished = scene.scene.site.portcullis(&[command, "-c", path.to_str().unwrap()]);
+        let finished = scene.scene.site.portcullis(&[command, &["-c", path.to_str().unwrap()][..]].concat());
         let said = format!("{}{}", finished.stdout, finished.stderr);
-        assert!(finished.code > 0, "{what}: `{command}` accepts it: {said}");
-        assert!(said.contains("portcullis.yaml:"), "{what}: `{command}` names the place: {said}");
+        assert!(finished.code > 0, "{what}: `{command:?}` accepts it: {said}");
+        assert!(
+            said.contains("portcullis.yaml:") || *command == RESOLVE,
+            "{what}: `{command:?}` names no place: {said}"
+        );
         for word in words {
-            assert!(said.contains(word), "{what}: `{command}` does not say `{word}`: {said}");
+            assert!(said.contains(word), "{what}: `{command:?}` does not say `{word}`: {said}");
         }
         assert!(!said.contains(LITERAL) && !said.contains("panicked"), "{what}: {said}");
     }
 }
 
+const RUN: &[&str] = &["run"];
+const CHECK: &[&str] = &["check"];
+const RESOLVE: &[&str] = &["secret", "resolve"];
 const LITERAL: &str = "hunter2-is-a-password";
 
 /// What does not resolve, and what must be said of it.

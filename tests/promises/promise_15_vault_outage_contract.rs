@@ -2,6 +2,7 @@
 //! traffic goes on with what is held, `status` and metrics say why, and once Vault is back everything is fresh again within
 //! five seconds, after at most one login, or none where the token still holds.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -45,7 +46,6 @@ fn a_cluster_that_loses_its_active_node_is_survived_and_one_without_a_quorum_too
     scene.guarded_is_served(&gateway);
     assert_eq!(gateway.metric(LOGINS), 1.0);
     let last = cluster.active();
-    let other = (0..3).find(|at| ![killed, last].contains(at)).unwrap();
     let cell = std::cell::RefCell::new(&mut cluster);
     let restart = || {
         for at in [killed, last] {
@@ -56,7 +56,6 @@ fn a_cluster_that_loses_its_active_node_is_survived_and_one_without_a_quorum_too
     };
     // One of three: it answers, but there is nobody to answer for it.
     scene.survives(&gateway, ("", 0.0), || cell.borrow_mut().kill(last), restart);
-    assert_eq!(cluster.node(other).call("GET", "sys/health", None).0 / 100, 4, "a standby again, or active");
 }
 
 #[test]
@@ -65,13 +64,33 @@ fn a_quota_is_survived_whether_or_not_vault_says_when_to_come_again() {
     let scene = VaultScene::new(&vault, &json!({}));
     let gateway = scene.scene.site.start(&scene.config(&json!([vault.url()])));
     for with_headers in [true, false] {
-        let forbid = || {
-            vault.set_quota("tight", "pki", 1, with_headers);
-            eventually("the quota is felt", || {
-                (vault.call("GET", "pki/roles/edge", None).0 == 429).then_some(())
-            });
-        };
-        scene.survives(&gateway, ("asked too often", 0.0), forbid, || vault.lift_quota("tight"));
+        // Somebody else at the same address uses up what the quota allows.
+        let lifted = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let forbid = || {
+                vault.set_quota("tight", "pki", with_headers);
+                threads.spawn(|| {
+                    while !lifted.load(Ordering::Relaxed) {
+                        let _ = vault.call("GET", "pki/roles/edge", None);
+                    }
+                });
+            };
+            let lift = || {
+                vault.lift_quota("tight");
+                lifted.store(true, Ordering::Relaxed);
+            };
+            let _ends = Ends(&lifted);
+            scene.survives(&gateway, ("asked too often", 0.0), forbid, lift);
+        });
+    }
+}
+
+/// Ends a loop, also when the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

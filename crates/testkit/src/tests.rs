@@ -127,7 +127,7 @@ fn a_development_vault_stores_signs_and_tells_what_was_asked() {
         assert_eq!(vault.with_token(&token).call("GET", "secret/data/grafana", None).0, 403);
         assert!(vault.token_lives(&token));
         assert_eq!(vault.audited("auth/approle/login"), 1);
-        vault.set_quota("t", "", 1, true);
+        vault.set_quota("t", "", true);
         eventually("the quota is felt", || {
             (vault.call("GET", "secret/data/grafana", None).0 == 429).then_some(())
         });

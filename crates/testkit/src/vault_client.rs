@@ -164,9 +164,10 @@ impl VaultClient {
         text(&answer["wrap_info"]["token"])
     }
 
-    /// Allows so many requests a minute from one address below `path` (all paths if empty); with or without `Retry-After`.
-    pub fn set_quota(&self, name: &str, path: &str, a_minute: u32, with_headers: bool) {
-        let quota = json!({ "path": path, "rate": a_minute, "interval": "60s" });
+    /// Allows one request in three seconds from one address below `path` (all paths if empty), counted by whoever asks first;
+    /// with or without `Retry-After`.
+    pub fn set_quota(&self, name: &str, path: &str, with_headers: bool) {
+        let quota = json!({ "path": path, "rate": 1, "interval": "3s" });
         self.write("sys/quotas/config", &json!({ "enable_rate_limit_response_headers": with_headers }));
         self.write(&format!("sys/quotas/rate-limit/{name}"), &quota);
     }

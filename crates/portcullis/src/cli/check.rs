@@ -15,7 +15,8 @@ use crate::gateway;
 /// Check a configuration, and all that it names
 ///
 /// Reads the configuration, the certificates, keys, bundles and key sets that it names, and the policies, exactly as
-/// `run` does. All problems are told at once, each with file, line, column and what was expected.
+/// `run` does, and looks up the secrets that lie on this machine. All problems are told at once, each with file, line, column
+/// and what was expected. What a Vault has to say is asked by `portcullis secret resolve`.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   portcullis check -c portcullis.yaml
@@ -40,22 +41,31 @@ impl Check {
             Err(problems) => (None, problems),
             Ok(checked) => {
                 let summary = Summary::new(&checked);
+                let unresolved = gateway::unresolved_here(&checked.config);
+                if !unresolved.is_empty() {
+                    let problems = checked.problems(unresolved);
+                    return Ok(self.report(None, &problems));
+                }
                 match gateway::rehearse(&checked.config, checked.engine) {
                     Err(reason) => (None, does_not_work(&self.config, reason)),
                     Ok(_) => (Some(summary), checked.warnings),
                 }
             }
         };
+        Ok(self.report(summary.as_ref(), &problems))
+    }
+
+    fn report(&self, summary: Option<&Summary>, problems: &Problems) -> Report {
         let failed = summary.is_none() || (self.deny_warnings && !problems.is_empty());
         let report = match self.format {
-            Format::Json => Report::ok(format!("{:#}\n", in_json(!failed, summary.as_ref(), &problems))),
+            Format::Json => Report::ok(format!("{:#}\n", in_json(!failed, summary, problems))),
             Format::Text => Report {
-                text: summary.map(|summary| summary.line()).unwrap_or_default(),
-                complaint: out::problems(&problems) + &tally(&problems),
+                text: summary.map(Summary::line).unwrap_or_default(),
+                complaint: out::problems(problems) + &tally(problems),
                 exit: Exit::Ok,
             },
         };
-        Ok(report.ending(if failed { Exit::Config } else { Exit::Ok }))
+        report.ending(if failed { Exit::Config } else { Exit::Ok })
     }
 }
 

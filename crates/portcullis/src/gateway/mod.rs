@@ -30,7 +30,7 @@ use std::time::SystemTime;
 
 pub use generation::rehearse;
 pub use issuers::issuer;
-pub use resolve::{Outcome, Resolution, resolve};
+pub use resolve::{Outcome, Resolution, resolve, unresolved_here};
 pub use run::{Options, RunError, run};
 
 /// The one clock of the process; everything that decides gets its time from here as an argument.

@@ -29,7 +29,7 @@ use crate::config::model::{
     AcmeCertificate, AcmeChallenge, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore,
     ServerTrust, TokenSigner, TrustSource,
 };
-use crate::config::{Checked, Problems, Span};
+use crate::config::{Checked, Problems, Span, references};
 
 /// What is wrong, and the entry that is to blame.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub(super) async fn prepare(
     for outcome in tries.join_all().await {
         let Outcome { key, span, job, error } = outcome;
         if let Some((is_configuration, error)) = error {
-            let subject = subject(key.0, &key.1);
+            let subject = subject(key.0, &key.1) + &referred(&checked.config, &key);
             if is_configuration || occasion == Occasion::Reload || job.is_none() {
                 faults.push(Fault::new(span, format!("nothing for {subject}: {error}")));
             } else {
@@ -101,6 +101,19 @@ pub(super) async fn prepare(
     }
     jobs.into_values().for_each(|job| job.begun.abandon(tasks));
     Err(problems(&checked, faults))
+}
+
+/// What an entry refers to, to be told with it.
+fn referred(config: &Config, (kind, name): &JobKey) -> String {
+    let place = match kind {
+        Kind::Certificate => format!("certificates.{name}."),
+        Kind::Credential => format!("upstreams.{name}.credentials."),
+        Kind::SigningKey => format!("identity.tokens.{name}."),
+        Kind::Trust | Kind::Crl | Kind::Jwks => return String::new(),
+    };
+    let all = references(config).into_iter().filter(|(at, _)| at.starts_with(&place));
+    let all: Vec<String> = all.map(|(_, secret)| format!("`{}`", secret.reference)).collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }
 
 fn problems(checked: &Checked, faults: Vec<Fault>) -> Problems {

@@ -8,6 +8,7 @@ use secrets::{Cause, Reading, Reference, StoreError};
 
 use super::stores::{self, LivingStore, Tasks};
 use crate::config::model::{Config, Name, SecretStore};
+use crate::config::{Span, references};
 
 /// What became of the references of a configuration.
 #[derive(Debug)]
@@ -62,6 +63,40 @@ pub async fn resolve(config: &Config, references: &[&Reference]) -> Resolution {
     }
     tasks.end().await;
     Resolution { broken, outcomes }
+}
+
+/// References to files, variables and the embedded store that do not resolve, each with the place that is to blame: what can
+/// be said without asking anybody.
+#[must_use]
+pub fn unresolved_here(config: &Config) -> Vec<(Span, String)> {
+    let is_here = |store: &SecretStore| matches!(store, SecretStore::Embedded(_));
+    let here = config.stores.iter().filter(|(_, store)| is_here(store));
+    let here = here.map(|(name, store)| (name.clone(), store.clone())).collect();
+    let mut unresolved = Vec::new();
+    let opened = match stores::next(&here, &BTreeMap::new(), &Tasks::default()) {
+        Ok(living) => Some(stores::handles(&living)),
+        Err(faults) => {
+            unresolved.extend(faults.into_iter().map(|fault| (fault.span, fault.reason)));
+            None
+        }
+    };
+    for (_, secret) in references(config) {
+        let found = match (&secret.reference, &opened) {
+            (reference @ (Reference::File { .. } | Reference::Env { .. }), _) => {
+                secrets::reference::read_value(reference).map(drop)
+            }
+            (Reference::Embedded { name }, Some(stores)) => {
+                stores.embedded().and_then(|store| store.read(name)).map(drop)
+            }
+            (Reference::Embedded { .. }, None) | (Reference::Vault { .. }, _) => Ok(()),
+        };
+        if let Err(error) = found
+            && !unresolved.iter().any(|(span, _)| *span == secret.span)
+        {
+            unresolved.push((secret.span, format!("`{}`: {error}", secret.reference)));
+        }
+    }
+    unresolved
 }
 
 /// The stores that can be opened, and why others cannot.
