@@ -107,7 +107,7 @@ impl<S: Source> Keeper<S> {
         obtained.map(|(material, _)| material)
     }
 
-    /// Keeps the material fresh until `stop`, then gives back what it holds, within 5 s.
+    /// Keeps the material fresh until `stop`, then gives back what it holds: a try under way has 5 s to end, giving back has as long.
     pub async fn run(mut self, mut sink: impl Sink<S::Material>, stop: CancellationToken) {
         let mut wait = self.plan();
         while self.wait(wait, &mut sink, &stop).await == Waited::Due {

@@ -7,6 +7,8 @@
 //! count against a budget, so that no failure makes credentials in a loop.
 
 mod budget;
+#[cfg(test)]
+mod fake;
 mod lender;
 mod place;
 
