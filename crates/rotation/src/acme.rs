@@ -5,7 +5,8 @@
 //! ACME server (problem type and detail).
 //!
 //! The first look only takes what is kept: an order needs listeners that are open, and they open first. So a new entry
-//! fails once with [`AcmeError::NothingKept`] and orders a second later. Orders of one entry never run twice at once, in no
+//! fails once with [`AcmeError::NothingKept`] and orders a second later; one whose names were changed serves what it has until
+//! the new names are issued. Orders of one entry never run twice at once, in no
 //! process of this machine: a lock in the state directory sees to it. What is shown for a challenge
 //! ([`tls::acme`]) is withdrawn when its order ends, however it ends.
 //!
@@ -127,10 +128,23 @@ impl AcmeCertificate {
         })
     }
 
-    /// What is kept for exactly this entry and is valid now.
+    /// What is kept for the entry, if it is valid now.
     fn load(&self, now: SystemTime) -> Result<Option<Loaded>, AcmeError> {
         let kept: Option<Kept> = self.state.read(&kept::file(&self.entry))?;
-        Ok(kept.filter(|kept| kept.is_for(&self.directory, &self.names)).and_then(|kept| kept.load(now)))
+        Ok(kept.and_then(|kept| kept.load(now)))
+    }
+
+    /// What is kept; better than nothing also if it was issued for other names, as long as one of them is still asked for.
+    fn look(&mut self, now: SystemTime) -> Result<Obtained<Arc<Credential>>, AcmeError> {
+        let loaded = self.load(now)?.filter(|loaded| loaded.kept.names_any_of(&self.names));
+        let loaded = loaded.ok_or(AcmeError::NothingKept)?;
+        let is_asked_for = loaded.kept.is_for(&self.directory, &self.names);
+        Ok(match self.hand_out(loaded, now) {
+            Obtained::New(credential, life) if !is_asked_for => {
+                Obtained::New(credential, Life { again_in: Some(Duration::ZERO), ..life })
+            }
+            obtained => obtained,
+        })
     }
 
     /// Renews what is kept if it is time, else says how long it is good.
@@ -138,7 +152,8 @@ impl AcmeCertificate {
         let _lock = self.state.lock(&kept::lock(&self.entry)).await?;
         let now = (self.clock)();
         // Another process may have renewed it while this one waited.
-        if let Some(mut loaded) = self.load(now)? {
+        let kept = self.load(now)?.filter(|loaded| loaded.kept.is_for(&self.directory, &self.names));
+        if let Some(mut loaded) = kept {
             if loaded.kept.asks_again(now) {
                 self.ask_for_window(&mut loaded, now).await;
             }
@@ -213,8 +228,7 @@ impl Source for AcmeCertificate {
         now: SystemTime,
     ) -> Result<Obtained<Arc<Credential>>, SourceError> {
         if !std::mem::replace(&mut self.looked, true) {
-            let loaded = self.load(now)?.ok_or(AcmeError::NothingKept)?;
-            return Ok(self.hand_out(loaded, now));
+            return Ok(self.look(now)?);
         }
         // An order's future is large, and most of the time there is none.
         match tokio::time::timeout(WHOLE, Box::pin(self.renew(held))).await {

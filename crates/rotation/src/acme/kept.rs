@@ -61,6 +61,11 @@ impl Kept {
         self.directory == directory && self.names == names
     }
 
+    /// Whether it is for one of these names.
+    pub(super) fn names_any_of(&self, names: &[String]) -> bool {
+        self.names.iter().any(|own| names.contains(own))
+    }
+
     /// With its pair, if that is valid now.
     pub(super) fn load(self, now: SystemTime) -> Option<Loaded> {
         let credential = Credential::from_pem(self.certificate.as_bytes(), self.key.as_bytes(), now).ok()?;

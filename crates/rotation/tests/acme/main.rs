@@ -124,6 +124,21 @@ fn what_is_kept_serves_at_a_start_also_when_its_renewal_is_due() {
 }
 
 #[test]
+fn an_entry_with_other_names_serves_what_it_has_until_they_are_issued() {
+    let site = Site::new(Pebble::start(&Pebbling::default()));
+    run(async {
+        let former = site.order(site.spec("edge", &["one.test"])).await.unwrap();
+        let mut changed = site.source(site.spec("edge", &["one.test", "two.test"]));
+        let Obtained::New(meanwhile, life) = changed.obtain(None, site.now()).await.unwrap() else {
+            panic!("what is kept is expected")
+        };
+        assert_eq!((meanwhile.fingerprint(), life.again_in), (former.fingerprint(), Some(Duration::ZERO)));
+        let issued = new(site.open(changed.obtain(Some(&life), site.now())).await.unwrap());
+        assert_eq!(names(&issued), ["one.test", "two.test"]);
+    });
+}
+
+#[test]
 fn a_name_that_cannot_be_proven_is_told_with_what_the_server_saw_and_nothing_stays_shown() {
     let site = Site::new(Pebble::start(&Pebbling::default()));
     run(async {
