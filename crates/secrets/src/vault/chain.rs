@@ -1,10 +1,8 @@
-//! Certificate chains, built from certificates in any order.
+//! Certificates as answers have them, PEM, and chains of them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tls::CertificateDer;
-use x509_parser::error::X509Error;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use tls::{CertificateDer, ChainError};
 
 use crate::Cause;
 
@@ -12,31 +10,19 @@ use crate::Cause;
 pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Cause> {
     let read =
         tls::certificates(pem.as_bytes()).map_err(|_| Cause::Answer("its certificates are not PEM"))?;
-    if read.len() > MOST { Err(Cause::Answer("it has too many certificates")) } else { Ok(read) }
+    if read.len() > MOST { Err(TOO_MANY) } else { Ok(read) }
 }
 
-/// The leaf, then its issuers up to but without a self-signed one, each signed by the next; PEM. An intermediate whose issuer is not
-/// there ends the chain.
+/// The leaf, then its issuers up to but without a self-signed one, each signed by the next; PEM.
 pub(super) fn build(leaf: &CertificateDer<'_>, authorities: &[CertificateDer<'_>]) -> Result<String, Cause> {
     if authorities.len() > MOST {
-        return Err(Cause::Answer("it has too many certificates"));
+        return Err(TOO_MANY);
     }
-    let mut unused: Vec<_> =
-        authorities.iter().map(|der| Ok((der, read(der)?))).collect::<Result<_, Cause>>()?;
-    let mut chain = pem(leaf);
-    let mut last = read(leaf)?;
-    while let Some(position) = unused.iter().position(|(_, issuer)| is_signed_by(&last, issuer)) {
-        let (der, issuer) = unused.swap_remove(position);
-        if is_signed_by(&issuer, &issuer) {
-            return Ok(chain);
-        }
-        chain.push_str(&pem(der));
-        last = issuer;
-    }
-    if unused.len() == authorities.len() {
-        return Err(Cause::Answer("none of its authorities signed the certificate"));
-    }
-    Ok(chain)
+    let chain = tls::chain(leaf, authorities).map_err(|error| match error {
+        ChainError::Unreadable => Cause::Answer("it has a certificate that is none"),
+        ChainError::NoIssuer => Cause::Answer("none of its authorities signed the certificate"),
+    })?;
+    Ok(chain.into_iter().map(pem).collect())
 }
 
 /// Each certificate once, PEM.
@@ -44,22 +30,6 @@ pub(super) fn distinct(certificates: &[CertificateDer<'_>]) -> String {
     let first =
         |(position, der): &(usize, _)| !certificates.iter().take(*position).any(|other| other == *der);
     certificates.iter().enumerate().filter(first).map(|(_, der)| pem(der)).collect()
-}
-
-/// A signature of a kind that this build cannot check counts: the caller verifies the chain before it is used.
-fn is_signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-    certificate.issuer().as_raw() == issuer.subject().as_raw()
-        && matches!(
-            certificate.verify_signature(Some(issuer.public_key())),
-            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm)
-        )
-}
-
-fn read<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Cause> {
-    match X509Certificate::from_der(der) {
-        Ok(([], certificate)) => Ok(certificate),
-        Ok(_) | Err(_) => Err(Cause::Answer("it has a certificate that is none")),
-    }
 }
 
 /// PEM with lines of 64 characters (RFC 7468 section 2).
@@ -75,71 +45,24 @@ fn pem(der: &CertificateDer<'_>) -> String {
 
 /// More issuers than any real chain has.
 const MOST: usize = 32;
+const TOO_MANY: Cause = Cause::Answer("it has too many certificates");
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
     use super::*;
 
-    struct Authority {
-        issuer: Issuer<'static, KeyPair>,
-        der: CertificateDer<'static>,
-    }
-
-    fn params(name: &str) -> CertificateParams {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-    }
-
-    fn root(name: &str) -> Authority {
-        let (params, key) = (params(name), KeyPair::generate().unwrap());
-        let der = params.self_signed(&key).unwrap().der().clone();
-        Authority { issuer: Issuer::new(params, key), der }
-    }
-
-    fn below(authority: &Authority, name: &str) -> Authority {
-        let (params, key) = (params(name), KeyPair::generate().unwrap());
-        let der = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
-        Authority { issuer: Issuer::new(params, key), der }
+    #[test]
+    fn authorities_are_told_once_and_in_lines_of_64_characters() {
+        let (one, other) = (CertificateDer::from(vec![1; 100]), CertificateDer::from(vec![2; 3]));
+        let told = distinct(&[one.clone(), other.clone(), one.clone()]);
+        assert_eq!(certificates(&told).unwrap(), [one, other]);
+        assert!(told.lines().all(|line| line.len() <= 64) && told.contains("\nAgIC\n"), "{told}");
     }
 
     #[test]
-    fn the_order_of_the_authorities_does_not_matter_and_the_root_is_left_out() {
-        let root = root("root");
-        let (upper, other) = (below(&root, "upper"), super::tests::root("other"));
-        let lower = below(&upper, "lower");
-        let leaf = below(&lower, "leaf");
-        let expected: String = [&leaf, &lower, &upper].map(|one| pem(&one.der)).concat();
-        for authorities in [[&root, &other, &upper, &lower], [&lower, &upper, &other, &root]] {
-            let authorities = authorities.map(|one| one.der.clone());
-            assert_eq!(build(&leaf.der, &authorities).unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn an_authority_with_the_right_name_and_another_key_is_not_the_issuer() {
-        let (real, fake) = (root("root"), root("root"));
-        let leaf = below(&real, "leaf");
-        assert!(build(&leaf.der, std::slice::from_ref(&fake.der)).is_err());
-        assert_eq!(build(&leaf.der, &[fake.der, real.der]).unwrap(), pem(&leaf.der));
-    }
-
-    #[test]
-    fn a_chain_whose_root_was_not_told_ends_below_it() {
-        let root = root("root");
-        let lower = below(&root, "lower");
-        let leaf = below(&lower, "leaf");
-        let expected = [&leaf, &lower].map(|one| pem(&one.der)).concat();
-        assert_eq!(build(&leaf.der, &[lower.der.clone(), lower.der]).unwrap(), expected);
-    }
-
-    #[test]
-    fn authorities_are_told_once() {
-        let root = root("root");
-        let twice = [root.der.clone(), root.der.clone()];
-        assert_eq!(certificates(&distinct(&twice)).unwrap(), [root.der]);
+    fn more_certificates_than_any_chain_has_are_refused() {
+        let one = CertificateDer::from(vec![1; 3]);
+        assert_eq!(build(&one, &vec![one.clone(); MOST + 1]), Err(TOO_MANY));
+        assert_eq!(certificates(&pem(&one).repeat(MOST + 1)), Err(TOO_MANY));
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use jiff::fmt::rfc2822;
@@ -110,15 +111,8 @@ impl Cluster {
             let leader = Request::new(Operation::Health, &Leader {})?.to_node(url, None, None)?;
             let (wire, limit) = (Arc::clone(&self.wire), self.timeout.min(PROBE));
             asked.spawn(async move {
-                let judged = timeout(limit, async {
-                    let standing =
-                        judge_health(wire.send(node, request).await.map_err(|fault| fault.cause)?.status())?;
-                    if standing == Standing::Standby {
-                        judge_leader(wire.send(node, leader).await.map_err(|fault| fault.cause)?.body())?;
-                    }
-                    Ok(standing)
-                });
-                (node, judged.await.unwrap_or(Err(Cause::Timeout)))
+                let standing = timeout(limit, standing(&*wire, node, request, leader)).await;
+                (node, standing.unwrap_or(Err(Cause::Timeout)))
             });
         }
         let mut best: Option<(Standing, usize)> = None;
@@ -212,7 +206,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Wiped, 
         code @ 500.. => Err(server(code, &parsed)),
         // A load balancer's own 404 is no word of Vault's: its refusals are JSON with `errors` or `data`.
         _ if parsed.is_object() => Ok(parsed),
-        _ => Err(Cause::Answer("it is not Vault's")),
+        _ => Err(Cause::Answer(NOT_VAULT)),
     }
 }
 
@@ -249,6 +243,24 @@ enum Standing {
     Standby,
     PerformanceStandby,
     Active,
+}
+
+/// What a node is good for, by its own account.
+async fn standing(
+    wire: &dyn Wire,
+    node: usize,
+    health: http::Request<Bytes>,
+    leader: http::Request<Bytes>,
+) -> Result<Standing, Cause> {
+    let answer = wire.send(node, health).await.map_err(|fault| fault.cause)?;
+    let standing = judge_health(answer.status())?;
+    if Wiped::parse(answer.body())?.get("initialized").is_none() {
+        return Err(Cause::Answer(NOT_VAULT));
+    }
+    if standing == Standing::Standby {
+        judge_leader(wire.send(node, leader).await.map_err(|fault| fault.cause)?.body())?;
+    }
+    Ok(standing)
 }
 
 /// What `sys/health` says by its status.
@@ -294,6 +306,8 @@ struct Health {}
 #[endpoint(path = "sys/leader")]
 struct Leader {}
 
+/// What somebody else answered in its place: a load balancer, a captive page.
+const NOT_VAULT: &str = "it is not Vault's";
 /// What `transport` calls a connection that broke.
 pub(super) const BROKE: &str = "the connection broke";
 /// A probe's own timeout: with the gap between probes it keeps recovery under 5 s.

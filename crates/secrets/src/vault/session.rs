@@ -189,6 +189,7 @@ impl Vault {
         }
         let mut looked = self.session.looked.lock().await;
         if self.session.serving().is_none_or(|serving| serving.number != token.number) {
+            drop(looked); // Or those who wait for the next token would do so one after the other.
             return self.session.token(self.settings.timeout).await.map(Forbidden::Again);
         }
         if !token.can_look_up {

@@ -115,6 +115,19 @@ async fn a_server_whose_health_fails_as_well_is_away_after_one_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_answers_everything_with_200_is_no_cluster() {
+    let fake = fake();
+    let (tested, _credentials) = at(&fake);
+    tested.read("secret/app").await.unwrap();
+    fake.fail("", Fault::Body(200, "<html>welcome</html>".to_owned()));
+    tested.read("secret/app").await.unwrap_err();
+    sleep(Duration::from_millis(500)).await;
+    assert!(matches!(tested.read("secret/app").await.unwrap_err(), Cause::Away(_)));
+    fake.heal();
+    assert!(recovery(&tested).await < Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_costs_the_timeout_once_and_not_for_everybody() {
     let fake = fake();
     let (tested, _credentials) = at(&fake);
