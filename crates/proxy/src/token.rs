@@ -1,8 +1,8 @@
 //! The token that takes the place of the caller's credential: minted for one upstream, with the scopes that policy grants.
 //!
 //! **Handed out:** a token for exactly this caller, upstream and set of scopes, granted for this very request, which ends no
-//! later than what the caller proved. It is kept per core and handed out again until a quarter of its life is left; then a
-//! new one is made, from a remote signer in the background. **Refused:** a caller whose proof has ended but for the skew that
+//! later than what the caller proved. It is kept per core (one of a remote signer by all cores) and handed out again until a
+//! quarter of its life is left; then a new one is made, by a remote signer in the background. **Refused:** a caller whose proof has ended but for the skew that
 //! clocks are allowed (401), and one for whom none can be signed now (503) while nothing kept would do.
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
@@ -60,7 +60,24 @@ pub enum Signer {
     /// A key in memory; while its slot is empty nothing is signed.
     Local(Slot<SigningKey>),
     /// Somebody who keeps the key.
-    Remote(Arc<dyn RemoteSigner>),
+    Remote(Arc<dyn RemoteSigner>, SharedTokens),
+}
+
+/// Tokens of a remote signer, for all cores: a caller goes on while the signer is away, whichever core he comes to.
+#[derive(Debug)]
+pub struct SharedTokens(Mutex<Recent<Key, Minted>>);
+
+impl Default for SharedTokens {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(SHARED)))
+    }
+}
+
+impl SharedTokens {
+    /// A core asks only when it has none of its own that lasts.
+    fn lock(&self) -> MutexGuard<'_, Recent<Key, Minted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Somebody else who signs. Cores wait for it at most [`DEADLINE`].
@@ -105,9 +122,7 @@ impl RouteToken {
             principal: caller.principal.id.clone(),
             scope: self.granted(core, engine, caller, facts),
         };
-        let held = core.minted.borrow_mut().kept.find(&key);
-        let held =
-            held.filter(|held| now < held.expires && caller.expires.is_none_or(|end| held.expires <= end));
+        let held = self.held(core, &key, caller, now);
         if let Some(held) = &held
             && (now < held.renew.get() || expires <= held.expires)
         {
@@ -117,6 +132,28 @@ impl RouteToken {
         let order =
             Order { core: core.clone(), minter: minter.clone(), key, ends: caller.expires, now, expires };
         order.fill(held)
+    }
+
+    /// What is kept for this caller and still counts.
+    fn held(&self, core: &Core, key: &Key, caller: &Caller, now: SystemTime) -> Option<Rc<Minted>> {
+        let counts =
+            |held: &Minted| now < held.expires && caller.expires.is_none_or(|end| held.expires <= end);
+        let mut minted = core.minted.borrow_mut();
+        let own = minted.kept.find(key).filter(|own| counts(own));
+        let lasts = own.as_ref().is_some_and(|own| now < own.renew.get());
+        let Signer::Remote(_, shared) = &self.minter.signer else { return own };
+        if lasts {
+            return own;
+        }
+        let other = shared.lock().find(key).filter(counts);
+        match other.filter(|other| own.as_ref().is_none_or(|own| own.expires < other.expires)) {
+            Some(other) => {
+                let other = Rc::new(other);
+                minted.kept.insert(key.clone(), other.clone());
+                Some(other)
+            }
+            None => own,
+        }
     }
 
     /// The granted scopes, as one claim (RFC 8693 section 4.2).
@@ -156,7 +193,7 @@ impl Order {
                     .map(|m| Bearer::Held(m.authorization.clone()))
                     .ok_or_else(|| self.unavailable());
             }
-            Signer::Remote(remote) => remote.clone(),
+            Signer::Remote(remote, _) => remote.clone(),
         };
         let core = self.core.clone();
         match held {
@@ -194,6 +231,9 @@ impl Order {
         let minted = Rc::new(Minted { authorization, expires: self.expires, renew });
         self.minter.series.counted(self.core.id.index(), "minted");
         self.core.minted.borrow_mut().kept.insert(self.key.clone(), minted.clone());
+        if let Signer::Remote(_, shared) = &self.minter.signer {
+            shared.lock().insert(self.key.clone(), Minted::clone(&minted));
+        }
         Some(minted)
     }
 
@@ -252,7 +292,8 @@ struct Key {
     scope: String,
 }
 
-#[derive(Debug)]
+/// A token with its end.
+#[derive(Clone, Debug)]
 struct Minted {
     authorization: HeaderValue,
     expires: SystemTime,
@@ -304,6 +345,9 @@ const LEFT: Duration = Duration::from_secs(10);
 
 /// How soon after a try in the background the next one may follow.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Tokens that all cores share: half of what is kept at most, each of about 1 KB.
+const SHARED: usize = 4096;
 
 /// How many callers' signatures a core waits for at once; a signer that hangs holds up no more.
 const MOST_SIGNING: usize = 64;

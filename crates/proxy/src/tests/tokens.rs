@@ -11,7 +11,7 @@ use tls::SlotWriter;
 
 use super::*;
 use crate::authenticate::{TokenIssuer, Wanted};
-use crate::token::{Minter, RemoteSigner, Signer, Signing};
+use crate::token::{Minter, RemoteSigner, SharedTokens, Signer, Signing};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -245,7 +245,7 @@ fn elsewhere(places: usize) -> (Arc<Elsewhere>, Arc<Minter>) {
         is_away: AtomicBool::new(false),
         gate: tokio::sync::Semaphore::new(places),
     });
-    let minter = minter(Signer::Remote(Arc::new(Remote(elsewhere.clone()))));
+    let minter = minter(Signer::Remote(Arc::new(Remote(elsewhere.clone())), SharedTokens::default()));
     (elsewhere, minter)
 }
 
