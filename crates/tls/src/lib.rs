@@ -20,6 +20,7 @@
 compile_error!("choose a crypto provider: feature `aws-lc-rs` or `ring`");
 
 pub mod acme;
+mod chain;
 mod client;
 mod credential;
 mod failure;
@@ -32,6 +33,7 @@ mod slot;
 mod trust;
 mod x509;
 
+pub use chain::{ChainError, chain};
 pub use client::{ClientSpec, ClientTls, Expect, UpstreamTrust, handshake_failure};
 pub use credential::{Credential, CredentialError};
 pub use failure::HandshakeError;
