@@ -50,9 +50,12 @@ impl Life {
 
     /// After a renewal that gave `granted` (none: no end).
     pub(super) fn renewed(&self, granted: Option<Duration>, is_renewable: bool, now: Instant) -> Self {
+        // What had an end has one still: nothing granted is nothing left.
+        let granted = granted.or(self.ends.map(|_| Duration::ZERO));
         let ends = granted.map(|granted| now + granted);
         // Less than was asked for is all that is left.
-        let is_capped = granted.is_some_and(|granted| granted + ROUNDING < self.increment);
+        let is_capped =
+            granted.is_some_and(|granted| granted + ROUNDING.min(self.increment / 10) < self.increment);
         let hard_end = if is_capped { ends } else { self.hard_end };
         Self { granted: now, ends, is_renewable, hard_end, ..*self }
     }
@@ -135,6 +138,11 @@ mod tests {
         let life = life(20 * MINUTE);
         let later = life.created + 110 * MINUTE;
         assert_eq!(life.renewed(Some(20 * MINUTE), true, later).hard_end, None);
+        assert_eq!(
+            life.renewed(None, true, later).hard_end,
+            Some(later),
+            "a grant of no seconds is not for ever"
+        );
         let capped = life.renewed(Some(10 * MINUTE), true, later);
         assert_eq!(capped.hard_end, Some(later + 10 * MINUTE));
         let plan = capped.plan(OVERLAP, 0.5);

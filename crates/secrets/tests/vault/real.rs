@@ -1,4 +1,4 @@
-//! Three real nodes: stepping down, killed, sealed, with a quota. One login outlives it all.
+//! The real server: short tokens, and three nodes that step down, are killed, sealed, throttled.
 
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,31 @@ async fn what_a_cluster_goes_through_costs_no_second_login_and_is_over_five_seco
     let logins = cluster.audit().into_iter().filter(|entry| entry["request"]["path"] == "auth/approle/login");
     assert!(logins.count() <= 2, "request and answer of one login");
     tested.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_minute_of_short_tokens_loses_no_request() {
+    let server = testkit::Vault::dev();
+    set_up(&server);
+    let role = json!({ "token_ttl": "3s", "token_max_ttl": "8s" });
+    let (role_id, secret_id) = server.set_up_app_role("gateway", &["app"], &role);
+    let credentials = Credentials::new();
+    let mut settings = settings(&[server.url()], credentials.app_role(&role_id, &secret_id));
+    settings.overlap = Duration::from_secs(1);
+    let tested = Tested::start(settings);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) {
+        let read = tested.read("secret/app").await;
+        assert!(read.is_ok(), "{:?} after {:?}, {:?}", read.err(), start.elapsed(), tested.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = tested.status();
+    tested.end().await;
+    assert!((4..=12).contains(&status.logins) && status.renewals >= status.logins, "{status:?}");
+    let revoked = server.audited("auth/token/revoke-self") as u64;
+    // One that ended within its overlap by itself needs none.
+    assert!(revoked <= status.logins && revoked + 2 >= status.logins, "{revoked} of {status:?}");
+    assert_eq!(server.audited("auth/approle/login"), usize::try_from(status.logins).unwrap());
 }
 
 async fn recovers(tested: &Tested, cluster: &VaultCluster, from: &str) {
