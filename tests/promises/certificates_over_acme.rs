@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use testkit::{Ask, Connection, Gateway, Pebble, Pebbling, Protocol, Trust, eventually};
 
-use crate::scene::{API, Scene};
+use crate::scene::{ADMIN, API, Scene};
 
 #[test]
 fn a_listener_proves_its_name_before_it_has_a_certificate_and_then_serves_the_one_that_is_issued() {
@@ -73,6 +73,20 @@ fn a_restart_serves_what_is_kept_and_no_key_is_ever_told() {
     let gateway = scene.site.start(&config);
     assert_eq!(served(&gateway, &pebble), before);
     assert_eq!(pebble.issued(), 1);
+}
+
+#[test]
+fn a_reload_that_adds_a_name_serves_the_former_certificate_until_the_new_one_is_issued() {
+    let (scene, pebble) = (Scene::new(), Pebble::start(&Pebbling::default()));
+    let mut config = over_tls(&scene, &pebble);
+    let gateway = scene.site.start(&config);
+    let former = served(&gateway, &pebble);
+    config["certificates"]["public"]["acme"]["names"] = json!([API, ADMIN]);
+    gateway.apply(&config);
+    eventually("the new certificate is served", || (served(&gateway, &pebble) != former).then_some(()));
+    let trust = Trust::new(&pebble.root(), None);
+    Connection::tls(gateway.address("edge"), &trust, ADMIN, Protocol::H1).expect("the added name is served");
+    assert_eq!((pebble.issued(), pebble.posts("/sign-me-up")), (2, 1));
 }
 
 #[test]
