@@ -22,7 +22,7 @@ run: ## build, make a development setting, start the gateway on it and print com
 # default provider comes last: it is the program that stays in target/debug.
 test: ## unit tests, the promises end to end, the attack cases, the policies' cases; and the ring build's own
 	.ci/setup
-	$(MAKE) --no-print-directory test-ring PROMISES="promise_03 promise_04 promise_08 promise_09 promise_11 real_clients"
+	$(MAKE) --no-print-directory test-ring PROMISES="promise_03 promise_04 promise_08 promise_09 promise_11 real_clients vault_logins"
 	cargo build --locked --workspace --bins
 	target/debug/portcullis policy test --directory policies
 	cargo test --locked --workspace --doc

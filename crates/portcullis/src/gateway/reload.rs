@@ -99,10 +99,13 @@ impl Cores {
     }
 
     /// Every core accepts on a socket of its own, or the first one on the only one.
-    fn listen(&self, sockets: Sockets) {
+    /// Gives back what cannot listen: somebody else listens there, on an address that was bound and not listened on.
+    fn listen(&self, sockets: Sockets) -> Sockets {
+        let mut refused = Sockets::new();
         for (name, sockets) in sockets {
             if let Err(error) = proxy::listener::listen(&sockets) {
                 tracing::error!(listener = %name, %error, "cannot listen");
+                refused.insert(name, sockets);
                 continue;
             }
             tracing::info!(listener = %name, "open");
@@ -110,6 +113,7 @@ impl Cores {
                 tell(core, Command::Listen(Socket { name: (&name).into(), socket }));
             }
         }
+        refused
     }
 
     fn close(&self, name: &Name) {
@@ -258,13 +262,14 @@ impl Reloader {
             config.listeners.get(name).is_some_and(|listener| missing(listener, &self.living).is_none())
         };
         let ready: Sockets = self.closed.extract_if(.., can_open).collect();
-        self.cores.listen(ready);
+        self.closed.extend(self.cores.listen(ready));
     }
 
     /// What a closed listener waits for.
     pub(super) fn waits_for(&self, name: &Name) -> Option<String> {
         self.closed.get(name)?;
-        missing(self.serving.as_ref()?.listeners.get(name)?, &self.living)
+        let missing = missing(self.serving.as_ref()?.listeners.get(name)?, &self.living);
+        Some(missing.unwrap_or_else(|| "its address, which somebody else listens on".to_owned()))
     }
 
     /// Looks at material again, and at what limits and shadow policies count; true if a file is changing right now.

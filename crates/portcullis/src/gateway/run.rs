@@ -274,7 +274,10 @@ fn write_ready_file(file: &Path, reloader: &Reloader, doors: &Doors) -> std::io:
 
 fn say_where(reloader: &Reloader, doors: &Doors) {
     for (name, address) in reloader.addresses.iter() {
-        tracing::info!(listener = %name, %address, "listening");
+        match reloader.waits_for(name) {
+            None => tracing::info!(listener = %name, %address, "listening"),
+            Some(waits_for) => tracing::warn!(listener = %name, %address, waits_for, "not open yet"),
+        }
     }
     for (name, address) in doors.addresses() {
         if let Some(address) = address {
