@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 
-use cedar_policy::{Entities, Entity, EntityUid, Request, RestrictedExpression, Schema};
+use cedar_policy::{Entities, EntityUid, Request, Schema};
 
 use identity::sha256;
 
@@ -13,10 +13,11 @@ use crate::action::{self, Action};
 use crate::context::context;
 use crate::decide::DenialReason;
 use crate::facts::{Facts, RouteFacts, RouteIndex, ScopeIndex};
-use crate::index::{Index, Key, meet};
+use crate::index::{Index, meet};
 use crate::names::{EntityType, PRINCIPALS};
 use crate::partial::{self, Part, Partial, Stock};
 use crate::reads::Reads;
+use crate::resource::Resource;
 use crate::schema::ClaimSchema;
 use crate::shadow::{Counters, ShadowCount};
 use crate::source::{self, PolicySource, Problem, Rule};
@@ -56,16 +57,6 @@ pub(crate) struct Generation {
     residuals: Stock,
     shadows: Counters,
     warnings: Vec<Problem>,
-}
-
-/// A route or a scope as Cedar sees it.
-#[derive(Debug)]
-pub(crate) struct Resource {
-    name: String,
-    pub(crate) uid: EntityUid,
-    pub(crate) entity: Entity,
-    /// What the resource scope of a policy that applies can name: nothing, the route, or one of its labels.
-    pub(crate) keys: Vec<Key>,
 }
 
 /// The place of the partial evaluation for one (resource, principal type, action).
@@ -382,30 +373,6 @@ impl fmt::Debug for Generation {
             .field("policies", &self.rules.len())
             .field("routes", &self.routes)
             .finish_non_exhaustive()
-    }
-}
-
-impl Resource {
-    fn scope(name: &str) -> Option<Self> {
-        Self::new(EntityType::Scope, RouteFacts { name: name.to_owned(), ..RouteFacts::default() })
-    }
-
-    fn new(kind: EntityType, facts: RouteFacts) -> Option<Self> {
-        let uid = kind.uid(&facts.name);
-        let labels: Vec<EntityUid> = facts
-            .labels
-            .iter()
-            .map(|(key, value)| EntityType::Label.uid(&format!("{key}={value}")))
-            .collect();
-        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
-        let attributes = [("name".to_owned(), text(&facts.name))];
-        let tags = facts.labels.iter().map(|(key, value)| (key.clone(), text(value)));
-        let entity = Entity::new_with_tags(uid.clone(), attributes, labels.clone(), tags).ok()?;
-        let mut keys: Vec<Key> =
-            [None, Some(uid.clone())].into_iter().chain(labels.into_iter().map(Some)).collect();
-        keys.sort();
-        keys.dedup();
-        Some(Self { uid, entity, keys, name: facts.name })
     }
 }
 

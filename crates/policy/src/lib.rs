@@ -59,6 +59,7 @@ mod names;
 mod partial;
 mod reads;
 mod recent;
+mod resource;
 mod schema;
 mod shadow;
 mod source;

@@ -7,10 +7,10 @@ use cedar_policy::{
 };
 
 use crate::action::Action;
-use crate::engine::Resource;
 use crate::index::{ByPrincipal, Index, principal_key};
 use crate::names::EntityType;
 use crate::reads::Reads;
+use crate::resource::Resource;
 use crate::source::Rule;
 use crate::verdict::{Findings, Verdict};
 
