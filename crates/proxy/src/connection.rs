@@ -1,9 +1,10 @@
 //! A connection: its handshake, its protocol, and how it ends.
 //!
 //! It is judged every quarter of a second: a head that does not come, a connection that waits unused, a peer that reads
-//! no more, a certificate that expired or was withdrawn, a listener that is gone. Ending is graceful first (GOAWAY, or
+//! no more, a certificate that expired or was withdrawn, a listener that is gone. A flood of frames ends it at once. Ending is graceful first (GOAWAY, or
 //! the last response with `Connection: close`), then a cut.
 
+mod frames;
 mod open;
 mod protocol;
 mod watched;
@@ -21,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use policy::CertificateFacts;
 use socket2::{SockRef, TcpKeepalive};
-use telemetry::OpenConnection;
+use telemetry::{ListenerSeries, OpenConnection};
 use tls::{Alpn, Handshake, HandshakeError, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -50,6 +51,7 @@ pub struct Connection {
     pub(crate) fields: ConnectionFields,
     /// The host that was asked for last, mostly the only one.
     pub(crate) last_host: RefCell<Option<Rc<HostFacts>>>,
+    series: Arc<ListenerSeries>,
     life: Life,
 }
 
@@ -60,7 +62,7 @@ struct Life {
     in_flight: Cell<u32>,
     /// Since when no request is in flight.
     quiet_since: Cell<Instant>,
-    /// Since when bytes of a head that is not complete have been there.
+    /// Since when bytes of a head (HTTP/2: of a preface, frame or header block) that is not complete have been there.
     head_since: Cell<Option<Instant>>,
     /// Since when the peer has taken no byte of what it is sent.
     stalled_since: Cell<Option<Instant>>,
@@ -87,6 +89,7 @@ impl Connection {
             handshake,
             certificate,
             last_host: RefCell::default(),
+            series: listener.series.clone(),
             life: Life {
                 ending: Cell::new(Ending::Not),
                 waker: RefCell::default(),
@@ -179,6 +182,24 @@ impl Connection {
         }
     }
 
+    /// Frames came; `is_amid` when a part of one, or of a header block, is missing.
+    fn read_frames(&self, is_amid: bool, tick: Instant) {
+        if is_amid {
+            self.read(tick);
+        } else {
+            self.life.head_since.set(None);
+        }
+    }
+
+    /// The peer sends frames for their own sake.
+    fn flooded(&self, core: &Core, kind: &'static str) {
+        self.series.flooded(core.id.index(), kind);
+        if core.may_tell() {
+            tracing::info!(listener = %self.listener, peer = %self.peer, frames = kind, "connection closed: a flood of frames");
+        }
+        self.cut();
+    }
+
     /// Bytes went, or the peer takes none.
     fn wrote(&self, went: bool, tick: Instant) {
         match (went, self.life.stalled_since.get()) {
@@ -227,7 +248,7 @@ impl Connection {
         if !is_quiet {
             return;
         }
-        if !self.is_http2 && self.life.head_since.get().is_some_and(|since| is_late(since, header_timeout)) {
+        if self.life.head_since.get().is_some_and(|since| is_late(since, header_timeout)) {
             return self.cut();
         }
         match self.life.ending.get() {

@@ -74,6 +74,13 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
             count_with(&mut metric, &[("listener", listener.as_str()), ("cause", cause)], count)?;
         }
     }
+    let mut metric =
+        counter(encoder, "portcullis_frame_floods", "Connections closed for a flood of HTTP/2 frames, by kind")?;
+    for (listener, connections) in &listeners {
+        for (frames, count) in connections.floods.sums() {
+            count_with(&mut metric, &[("listener", listener.as_str()), ("frames", frames)], count)?;
+        }
+    }
     let mut metric = gauge(encoder, "portcullis_core_connections", "Open connections by core")?;
     let mut by_core: Vec<_> =
         series.connections_by_core.iter().map(|open| open.load(Ordering::Relaxed)).collect();

@@ -75,6 +75,7 @@ pub struct ListenerSeries {
     pub(crate) accepted: Counter,
     pub(crate) open: Level,
     pub(crate) handshake_failures: Words,
+    pub(crate) floods: Words,
     by_core: Arc<Level>,
 }
 
@@ -91,6 +92,7 @@ impl ListenerSeries {
             accepted: Counter::new(cores),
             open: Level::new(cores),
             handshake_failures: Words::new(cores),
+            floods: Words::new(cores),
             by_core,
         }
     }
@@ -107,6 +109,11 @@ impl ListenerSeries {
     /// Counts a handshake that failed, by a word for its cause (`timeout`, `no_certificate`, …).
     pub fn handshake_failed(&self, core: usize, cause: &'static str) {
         self.handshake_failures.add(core, cause);
+    }
+
+    /// Counts a connection that was closed for a flood of HTTP/2 frames, by the kind of frame that was one too many.
+    pub fn flooded(&self, core: usize, frames: &'static str) {
+        self.floods.add(core, frames);
     }
 }
 
