@@ -259,7 +259,7 @@ impl Around<'_> {
                 TokenSigner::Local => {}
                 TokenSigner::Key(reference) => {
                     let references = std::slice::from_ref(reference);
-                    self.values(key, is_same, references, tries, |values| tokens::check_key(values));
+                    self.values(key, is_same, references, tries, tokens::check_key);
                 }
                 TokenSigner::Transit { store, mount, key: transit, at } => {
                     let Some(living) = self.stores.get(store) else { continue };
