@@ -19,7 +19,7 @@ use rcgen::{
 
 #[test]
 fn each_sample_of_deploy_passes_the_check_without_a_warning() {
-    for sample in ["minimal", "ingress", "sidecar"] {
+    for sample in ["minimal", "ingress", "sidecar", "vault"] {
         let place = tempfile::tempdir().unwrap();
         let source = top().join("deploy").join(sample);
         fs::create_dir(place.path().join("policies")).unwrap();
@@ -48,6 +48,13 @@ fn the_configuration_in_the_readme_is_one() {
         assert!(config.is_some(), "{problems}");
         assert_eq!(problems.to_string(), "");
     }
+}
+
+#[test]
+fn the_readme_shows_the_policy_that_deploy_has() {
+    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    let policy = fs::read_to_string(top().join("deploy/vault/portcullis.hcl")).unwrap();
+    assert!(readme.contains(policy.trim_end()));
 }
 
 #[test]

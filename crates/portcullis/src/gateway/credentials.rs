@@ -43,6 +43,14 @@ impl HeldCredential {
         Ok(())
     }
 
+    /// Refuses requests to the upstream until something new is published: the lease of what was there has ended.
+    pub(super) fn withdraw(&self) {
+        let mut writer = self.lock();
+        if writer.reader().load().is_some() {
+            writer.withdraw();
+        }
+    }
+
     /// A panic elsewhere leaves the writer as it was: each of its states is whole.
     fn lock(&self) -> MutexGuard<'_, CredentialWriter> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -158,6 +166,18 @@ mod tests {
             assert!(!made(&basic(), &[username, password]).unwrap_err().contains("s3cret"));
         }
         assert!(made(&basic(), &["a"]).is_err());
+    }
+
+    #[test]
+    fn a_credential_whose_lease_has_ended_is_shown_no_longer_until_there_is_another() {
+        let held = HeldCredential::new(UpstreamCredentials::Bearer(reference()));
+        let reader = held.reader();
+        held.publish(&["one".into()]).unwrap();
+        held.withdraw();
+        held.withdraw();
+        assert!(reader.load().is_none());
+        held.publish(&["two".into()]).unwrap();
+        assert_eq!(reader.load().unwrap().value(), "Bearer two");
     }
 
     #[test]

@@ -38,9 +38,11 @@ pub(super) fn begin(reloader: &Reloader, drill: &Drill, now: SystemTime) -> Resu
         tracing::warn!(store = %name, seconds = drill.seconds, "drill: the path to Vault is cut on request");
     }
     let until = now + Duration::from_secs(drill.seconds);
-    let material = reloader.living.jobs.iter().filter(|(_, job)| {
-        job.stores.iter().any(|store| stores.iter().any(|(_, id, _)| id == store))
-    });
+    let material = reloader
+        .living
+        .jobs
+        .iter()
+        .filter(|(_, job)| job.stores.iter().any(|store| stores.iter().any(|(_, id, _)| id == store)));
     let material = material.map(|((kind, name), job)| {
         let ends = job.ends();
         json!({

@@ -223,6 +223,18 @@ impl Living {
         clusters.map(count).collect()
     }
 
+    /// Credentials whose lease has ended are shown no longer: the upstream would refuse them, and we know why.
+    pub(super) fn withdraw_ended(&self, now: SystemTime) {
+        for ((kind, name), job) in &self.jobs {
+            if *kind == Kind::Credential
+                && job.ends().is_some_and(|ends| ends <= now)
+                && let Some(held) = self.credentials.get(name)
+            {
+                held.withdraw();
+            }
+        }
+    }
+
     /// Has all jobs try now that wait for something.
     pub(super) fn wake(&self) {
         self.stores.values().for_each(|living| living.wake());

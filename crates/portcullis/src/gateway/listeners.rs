@@ -10,7 +10,8 @@ use tls::{ServerTls, SpecError};
 
 use super::generation::Living;
 use crate::config::model::{
-    self, AcmeChallenge, CertificateSource, Config, Listener, ListenerKind, ListenerLimits, ListenerTls, Name, TlsPolicy,
+    self, AcmeChallenge, CertificateSource, Config, Listener, ListenerKind, ListenerLimits, ListenerTls,
+    Name, TlsPolicy,
 };
 
 /// What of a listener lives on.
@@ -110,14 +111,18 @@ pub(super) fn missing(listener: &Listener, living: &Living) -> Option<String> {
     let ListenerKind::Tls(tls) = &listener.kind else { return None };
     let of_policy = |policy: &TlsPolicy| {
         let certificate = policy.certificates.iter().find(|name| {
-            living.certificates.get(*name).is_some_and(|held| held.is_filled() || is_proven_here(&held.definition))
+            living
+                .certificates
+                .get(*name)
+                .is_some_and(|held| held.is_filled() || is_proven_here(&held.definition))
         });
         if certificate.is_none() {
             return policy.certificates.first().map(|name| format!("certificate `{name}`"));
         }
-        let trust = policy.client_trust.iter().find(|name| {
-            living.trust.get(*name).is_none_or(|held| !held.is_filled())
-        });
+        let trust = policy
+            .client_trust
+            .iter()
+            .find(|name| living.trust.get(*name).is_none_or(|held| !held.is_filled()));
         trust.map(|name| format!("trust `{name}`"))
     };
     let first = of_policy(&tls.policy)?;

@@ -57,7 +57,8 @@ impl Watch {
         }
         for (name, held) in &living.trust {
             let TrustSource::Files { .. } = held.definition.entry.source else { continue };
-            let look = self.judge(Kind::Trust, name.as_str(), &held.definition, |digest| held.holds(digest), tell);
+            let look =
+                self.judge(Kind::Trust, name.as_str(), &held.definition, |digest| held.holds(digest), tell);
             if let Look::Taken(value, digest) = look {
                 held.publish(Arc::clone(&value), digest);
                 note_trust(tell.metrics, name, &value, tell.now);

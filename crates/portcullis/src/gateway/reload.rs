@@ -289,6 +289,7 @@ impl Reloader {
         }
         self.living.tokens.values().for_each(|token| token.keys.look(now));
         self.open_listeners();
+        self.living.withdraw_ended(now);
         self.metrics.secret_stores(self.living.store_counts(now));
         self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
     }

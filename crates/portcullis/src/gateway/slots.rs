@@ -45,13 +45,6 @@ impl<F, T> Held<F, T> {
         writer.digest = None;
     }
 
-    /// Empties the slot.
-    pub(super) fn withdraw(&self) {
-        let mut writer = self.lock();
-        writer.slot.withdraw();
-        writer.digest = None;
-    }
-
     /// Whether the slot holds what these bytes make.
     pub(super) fn holds(&self, digest: &[u8; 32]) -> bool {
         self.lock().digest.as_ref() == Some(digest)
