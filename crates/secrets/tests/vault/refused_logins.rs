@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::Fault;
 use tokio::time::sleep;
 
-use super::{Credentials, HOUR, MINUTE, Tested, fake, gateway, settings};
+use super::{Credentials, HOUR, Log, MINUTE, Tested, fake, gateway, settings};
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_id_that_is_wrong_is_refused_tried_for_ever_and_read_anew_each_time() {
@@ -88,7 +88,8 @@ async fn a_wrapped_secret_id_is_unwrapped_once_and_serves_every_login() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrapping_token_that_somebody_used_or_that_is_for_another_role_is_refused() {
+async fn a_wrapping_token_that_somebody_used_or_that_is_for_another_role_is_refused_and_told_once() {
+    let (log, _guard) = Log::at(tracing::Level::WARN);
     let fake = fake();
     let (role_id, _) = fake.set_up_app_role("gateway", &["app"], &json!({}));
     let _ = fake.set_up_app_role("gateway2", &["app"], &json!({}));
@@ -102,10 +103,11 @@ async fn a_wrapping_token_that_somebody_used_or_that_is_for_another_role_is_refu
     let used = fake.wrapped_secret_id("gateway");
     assert_eq!(fake.with_token(&used).call("POST", "sys/wrapping/unwrap", None).0, 200);
     credentials.file("wrapped", &used);
-    sleep(2 * MINUTE).await;
+    sleep(HOUR).await;
     let refused = tested.read("secret/app").await.unwrap_err();
     assert!(matches!(&refused, Cause::LoginRefused(said) if said.contains("used or expired")), "{refused}");
     assert_eq!(fake.logins(), 0);
+    assert_eq!(log.text().matches("wrapping_token_misused").count(), 2, "once for each of the two tokens");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use serde_json::json;
 use testkit::{Authority, Issued, Leaf, ServerTls, VaultFake};
 use tls::{Credential, Slot, SlotWriter, StaleCrl, Trust, TrustOptions};
 
-use super::{Credentials, Tested, set_up, settings};
+use super::{Credentials, Log, Tested, set_up, settings};
 
 fn trust(authority: &Authority) -> Slot<Trust> {
     let options = TrustOptions { names: NameForm::Dns, when_stale: StaleCrl::Reject };
@@ -146,14 +146,7 @@ async fn reads_a_value() {
 
 #[tokio::test(start_paused = true)]
 async fn no_level_of_the_log_shows_a_token_a_credential_or_a_value() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::at(tracing::Level::TRACE);
     let fake = super::fake();
     let (role_id, secret_id) =
         fake.set_up_app_role("gateway", &["app"], &json!({ "token_ttl": "10m", "token_max_ttl": "30m" }));
@@ -165,24 +158,10 @@ async fn no_level_of_the_log_shows_a_token_a_credential_or_a_value() {
     fake.fail("secret/", testkit::Fault::Truncated);
     tested.read("secret/app").await.unwrap_err();
     tested.end().await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("logged in") && text.contains("TRACE"), "the log is what it should be");
     for canary in ["canary", secret_id.as_str(), "hvs.fake"] {
         let found = text.lines().find(|line| line.contains(canary));
         assert_eq!(found, None, "{canary}");
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
