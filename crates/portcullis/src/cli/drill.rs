@@ -93,7 +93,8 @@ fn failures(before: &Value, after: &Value) -> BTreeMap<String, u64> {
     let mut failed = BTreeMap::new();
     for (section, shown) in [("renewal_failures", "renewals of"), ("refusals", "requests refused as")] {
         for (name, count) in after[section].as_object().into_iter().flatten() {
-            let more = count.as_u64().unwrap_or_default() - before[section][name].as_u64().unwrap_or_default();
+            let more =
+                count.as_u64().unwrap_or_default() - before[section][name].as_u64().unwrap_or_default();
             if more > 0 && (section != "refusals" || UNAVAILABLE.contains(&name.as_str())) {
                 failed.insert(format!("{shown} {name}"), more);
             }

@@ -127,9 +127,8 @@ fn stores(status: &Value) -> Option<String> {
 /// What comes from stores.
 fn material(status: &Value) -> Option<String> {
     let entries = status["material"].as_array()?.iter();
-    let by_name = entries.map(|entry| {
-        (format!("{} {}", word(&entry["kind"]), word(&entry["name"])), entry.clone())
-    });
+    let by_name =
+        entries.map(|entry| (format!("{} {}", word(&entry["kind"]), word(&entry["name"])), entry.clone()));
     let by_name = Value::Object(by_name.collect::<Map<_, _>>());
     table("from stores", &["age", "left", "renewals", "last failure"], &by_name, |entry| {
         let age = match entry["age_seconds"].as_u64() {

@@ -18,6 +18,7 @@ use limit::Quota;
 
 use proxy::route::{HostPattern, PathPattern, PathRules, Rewrite, Template};
 
+pub use super::doors::{Admin, LogTarget};
 use super::problem::Span;
 pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
@@ -375,28 +376,4 @@ pub enum LimitKey {
     Route,
     /// A mapped claim's value.
     Claim(Name),
-}
-
-/// Where access records go.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LogTarget {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Nowhere.
-    Off,
-    /// A file.
-    File(FileReference),
-}
-
-/// Metrics, probes, control socket.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Admin {
-    /// Metrics; a loopback address.
-    pub bind: Option<SocketAddr>,
-    /// Probes.
-    pub probes: Option<SocketAddr>,
-    /// The control socket.
-    pub socket: Option<PathBuf>,
 }

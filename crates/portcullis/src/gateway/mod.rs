@@ -3,6 +3,7 @@
 //! Bind, then start, then say ready. A reload is parsed, checked, bound and built before anything changes; should
 //! any step fail, the generation that serves goes on, and the failure is seen in the log, a gauge and `status`.
 
+mod acme;
 mod control;
 mod credentials;
 mod doors;

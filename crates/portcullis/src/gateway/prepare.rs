@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rotation::acme::AcmeSpec;
 use rotation::{Keeper, Source, SourceError};
 use secrets::{Cause, Reference, SecretString, StoreError, Stores};
 use telemetry::Material as Kind;
-use tls::{SlotWriter, UpstreamTrust};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::acme;
 use super::credentials;
 use super::generation::Living;
 use super::jobs::{Begun, Job, JobKey, NewJob, Tried};
@@ -24,10 +23,10 @@ use super::material::subject;
 use super::stores::{self, LivingStore, Tasks};
 use super::tokens;
 use super::wall_clock;
-use crate::config::material::{server_trust, trust_options};
+use crate::config::material::trust_options;
 use crate::config::model::{
-    AcmeCertificate, AcmeChallenge, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore,
-    ServerTrust, TokenSigner, TrustSource,
+    AcmeCertificate, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore, TokenSigner,
+    TrustSource,
 };
 use crate::config::{Checked, Problems, Span, references};
 
@@ -200,7 +199,7 @@ impl Around<'_> {
 
     /// Its state is read here; an order comes when the listeners are open.
     fn acme(&self, key: JobKey, acme: &AcmeCertificate, tries: &mut JoinSet<Outcome>) {
-        let source = acme_source(key.1.clone(), acme.clone(), Arc::clone(&self.handles));
+        let source = acme::source(key.1.clone(), acme.clone(), Arc::clone(&self.handles));
         let span = acme.state.span;
         tries.spawn(async move {
             let mut one = JoinSet::new();
@@ -276,14 +275,14 @@ impl Around<'_> {
         }
     }
 
-    /// A job for values of references, unless it runs; values that `check` refuses stop the configuration.
+    /// A job for values of references, unless it runs; values that `check` refuses never serve.
     fn values(
         &self,
         key: JobKey,
         is_same: bool,
         references: &[SecretReference],
         tries: &mut JoinSet<Outcome>,
-        check: impl Fn(&[SecretString]) -> Result<(), String> + Send + 'static,
+        check: impl Fn(&[SecretString]) -> Result<(), String> + Send + Sync + 'static,
     ) {
         let (stores, wake) = self.of(references);
         let Some(first) = references.first() else { return };
@@ -295,10 +294,8 @@ impl Around<'_> {
             refresh: refresh(&first.reference),
             mints_per_hour: MINTS_PER_HOUR,
         };
-        let source = rotation::Values::new(Arc::clone(&self.handles), spec);
-        attempt_checked(tries, key, first.span, stores, wake, source, Begun::Values, move |values| {
-            check(values)
-        });
+        let source = rotation::Values::new(Arc::clone(&self.handles), spec).checked(check);
+        attempt(tries, key, first.span, stores, wake, source, Begun::Values);
     }
 
     /// The stores that references point into, and what wakes a job that reads them.
@@ -336,25 +333,10 @@ fn attempt<S: Source + 'static>(
     source: S,
     begun: fn(Box<dyn Job<S::Material>>) -> Begun,
 ) {
-    attempt_checked(tries, key, span, stores, wake, source, begun, |_| Ok(()));
-}
-
-/// The same; what `check` refuses stops the configuration.
-#[expect(clippy::too_many_arguments, reason = "all that an attempt is made of")]
-fn attempt_checked<S: Source + 'static>(
-    tries: &mut JoinSet<Outcome>,
-    key: JobKey,
-    span: Span,
-    stores: Vec<u64>,
-    wake: watch::Receiver<u64>,
-    source: S,
-    begun: fn(Box<dyn Job<S::Material>>) -> Begun,
-    check: impl Fn(&S::Material) -> Result<(), String> + Send + 'static,
-) {
     tries.spawn(async move {
         let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
         let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
-            Ok(Ok(material)) => (material.into(), None),
+            Ok(Ok(material)) => (Some(material), None),
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => {
                 let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
@@ -364,55 +346,14 @@ fn attempt_checked<S: Source + 'static>(
         // An order needs listeners that are open: what is not kept from an earlier one comes after them.
         let error =
             error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
-        let refused = first.as_ref().and_then(|first| check(first).err()).map(|reason| (true, reason));
         let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
         Outcome {
             key,
             span,
             job: Some(job),
-            error: error.map(|error| (error.is_configuration(), error.to_string())).or(refused),
+            error: error.map(|error| (error.is_configuration(), error.to_string())),
         }
     });
-}
-
-/// A source of certificates over ACME, made with the key of the external account; nothing is ordered yet.
-async fn acme_source(
-    name: Name,
-    acme: AcmeCertificate,
-    stores: Arc<Stores>,
-) -> Result<rotation::acme::AcmeCertificate, (bool, String)> {
-    let trust = match &acme.trust {
-        ServerTrust::System => UpstreamTrust::System,
-        ServerTrust::File(reference) => {
-            let trust = server_trust(reference, wall_clock()).map_err(|error| (true, error.to_string()))?;
-            let mut writer = SlotWriter::empty();
-            writer.publish(trust);
-            UpstreamTrust::Trusts(vec![writer.reader()])
-        }
-    };
-    let external_account = match acme.external_account {
-        None => None,
-        Some(account) => {
-            let key = stores.resolve(&account.key.reference).await;
-            let key = key.map_err(|error| (error.cause.is_configuration(), error.to_string()))?;
-            Some(rotation::acme::ExternalAccount { key_id: account.key_id, key })
-        }
-    };
-    let spec = AcmeSpec {
-        entry: name.to_string(),
-        directory: acme.directory.to_string(),
-        trust,
-        contact: acme.contact,
-        names: acme.dns_names,
-        challenge: match acme.challenge {
-            AcmeChallenge::TlsAlpn01 => rotation::acme::Challenge::TlsAlpn01,
-            AcmeChallenge::Http01 => rotation::acme::Challenge::Http01,
-        },
-        state: acme.state.path,
-        external_account,
-    };
-    rotation::acme::AcmeCertificate::new(spec, Arc::new(wall_clock))
-        .map_err(|error| (true, error.to_string()))
 }
 
 /// How often values without a lease are read again: local ones soon, those of a cluster without being a load.

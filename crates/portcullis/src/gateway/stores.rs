@@ -20,11 +20,11 @@ use zeroize::Zeroizing;
 use super::prepare::Fault;
 use super::slots::{Held, next_id};
 use super::wall_clock;
+use crate::config::Span;
 use crate::config::material::{Bytes, FromFiles, MaterialError};
 use crate::config::model::{
     CertificateFiles, FileReference, Name, SecretStore, ServerTrust, StoreOpener, VaultStore,
 };
-use crate::config::Span;
 
 /// A store with what it needs from files; it ends when it is dropped.
 #[derive(Debug)]
@@ -180,10 +180,7 @@ impl LivingStore {
         let certificate = cluster.certificate.clone().map(filled).transpose()?;
         let settings = Settings {
             name: name.to_string(),
-            addresses: cluster
-                .addresses
-                .resolve()
-                .map_err(|(span, reason)| Fault::new(span, reason))?,
+            addresses: cluster.addresses.resolve().map_err(|(span, reason)| Fault::new(span, reason))?,
             namespace: cluster.namespace.clone(),
             trust: trust.as_ref().map(Held::reader),
             login: cluster.login.clone(),

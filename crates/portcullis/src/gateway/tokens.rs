@@ -19,8 +19,8 @@ use proxy::token::{Minter, RouteToken, SharedTokens, Signer};
 use secrets::{ExposeSecret as _, SecretString};
 use telemetry::Metrics;
 
-use self::keys::Keys;
 pub(super) use self::keys::KeySets;
+use self::keys::Keys;
 pub(super) use self::transit::TransitKeys;
 use self::transit::TransitSigner;
 use super::generation::BuildError;

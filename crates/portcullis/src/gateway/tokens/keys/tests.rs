@@ -36,7 +36,10 @@ fn what_is_no_key_leaves_the_former() {
     keys.publish_pem(&first, wall_clock()).unwrap();
     let error = keys.publish_pem("s3cret", wall_clock()).unwrap_err();
     assert!(!error.contains("s3cret"));
-    assert_eq!((shown(&keys), keys.signing().load().unwrap().public().id()), (vec![id(&first)], id(&first).as_str()));
+    assert_eq!(
+        (shown(&keys), keys.signing().load().unwrap().public().id()),
+        (vec![id(&first)], id(&first).as_str())
+    );
 }
 
 #[test]
