@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName};
+use tls::{Alpn, ClientSpec, ClientTls, UpstreamTrust, Version};
 
 use super::{Rig, Scene};
 use crate::upstream::{CredentialWriter, FieldCredential};
@@ -42,6 +44,30 @@ fn without_the_credential_the_upstream_is_not_asked() {
     );
     publish(&mut writer, AUTHORIZATION, "Bearer one");
     assert_eq!(rig.sent("").field("authorization"), Some("Bearer one"), "it heals by itself");
+}
+
+#[test]
+fn a_certificate_or_trust_that_has_not_come_yet_is_our_lack_and_not_the_upstreams() {
+    let certificate = tls::SlotWriter::<tls::Credential>::empty();
+    let trust = tls::SlotWriter::<tls::Trust>::empty();
+    let spec = |trust, present| ClientSpec {
+        server_name: "upstream.test".to_owned(),
+        expect: None,
+        trust,
+        present,
+        min_version: Version::Tls12,
+        alpn: vec![Alpn::Http1],
+    };
+    for spec in [
+        spec(UpstreamTrust::System, Some(certificate.reader())),
+        spec(UpstreamTrust::Trusts(vec![trust.reader()]), None),
+    ] {
+        let tls = Some(Arc::new(ClientTls::new(&spec).unwrap()));
+        let rig = Rig::start(&Scene { tls, ..Scene::default() });
+        let answer = rig.ask("");
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("UPSTREAM_CREDENTIAL_UNAVAILABLE"), "{answer}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use policy::{ClaimSchema, Engine, PolicySource, RouteFacts, RouteIndex};
 use telemetry::{AccessLog, Destination, Metrics};
-use tls::Slot;
+use tls::{ClientTls, Slot};
 
 use crate::authenticate::Authenticate;
 use crate::core::{Command, CoreHandle, CoreSpec, start};
@@ -39,6 +39,8 @@ struct Scene {
     scopes: &'static [&'static str],
     token: Option<Arc<crate::token::Minter>>,
     credential: Option<Slot<FieldCredential>>,
+    /// How the upstream is spoken to; plainly without.
+    tls: Option<Arc<ClientTls>>,
     keys: Option<Slot<bytes::Bytes>>,
 }
 
@@ -50,6 +52,7 @@ impl Default for Scene {
             scopes: &[],
             token: None,
             credential: None,
+            tls: None,
             keys: None,
         }
     }
@@ -153,7 +156,7 @@ impl Scene {
             endpoints: vec![Endpoint {
                 host: upstream.ip().to_string(),
                 port: upstream.port(),
-                tls: None,
+                tls: self.tls.clone(),
                 pool: PoolKey(1),
             }],
             credential: self.credential.clone(),

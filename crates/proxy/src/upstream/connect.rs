@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tls::{HandshakeError, PeerError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -23,13 +24,10 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
 ) -> Result<SendRequest<RequestBody>, Refusal> {
     let connected = timeout(upstream.timeouts.connect, async {
-        let stream =
-            TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(|e| e.to_string())?;
-        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(refused)?;
+        stream.set_nodelay(true).map_err(refused)?;
         match &endpoint.tls {
-            Some(tls) => {
-                handshake(core, tls.connect(stream, core.now()).await.map_err(|e| e.to_string())?).await
-            }
+            Some(tls) => handshake(core, tls.connect(stream, core.now()).await?).await,
             None => handshake(core, stream).await,
         }
     })
@@ -39,7 +37,11 @@ pub(super) async fn connect(
             upstream.series.connected(core.id.index(), "ok");
             return Ok(sender);
         }
-        Ok(Err(cause)) => ("refused", cause),
+        Ok(Err(Failure::NoMaterial)) => {
+            upstream.series.connected(core.id.index(), "no_material");
+            return Err(Refusal::CredentialUnavailable { upstream: upstream.name.to_string() });
+        }
+        Ok(Err(Failure::Refused(cause))) => ("refused", cause),
         Err(_) => ("timeout", "timed out".to_owned()),
     };
     upstream.series.connected(core.id.index(), result);
@@ -47,7 +49,28 @@ pub(super) async fn connect(
     Err(Refusal::UpstreamConnect(upstream.name.to_string()))
 }
 
-async fn handshake<IO>(core: &Rc<Core>, io: IO) -> Result<SendRequest<RequestBody>, String>
+/// Why there is no connection.
+enum Failure {
+    /// The certificate to show, or the trust to judge by, has not come from its store yet.
+    NoMaterial,
+    /// Everything else, in words.
+    Refused(String),
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::NoCredential | HandshakeError::Peer(PeerError::NoTrust) => Self::NoMaterial,
+            error => refused(error),
+        }
+    }
+}
+
+fn refused(cause: impl std::fmt::Display) -> Failure {
+    Failure::Refused(cause.to_string())
+}
+
+async fn handshake<IO>(core: &Rc<Core>, io: IO) -> Result<SendRequest<RequestBody>, Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -56,7 +79,7 @@ where
         .max_header_size(MAX_RESPONSE_HEAD)
         .handshake(TokioIo::new(io))
         .await
-        .map_err(|e| e.to_string())?;
+        .map_err(refused)?;
     // How a connection ends is told by the request on it; without one it concerns nobody.
     core.tasks.spawn_local(async move { drop(connection.await) });
     Ok(sender)
