@@ -97,7 +97,7 @@ impl Answer {
         let id = self.body.get("lease_id")?.as_str().filter(|id| !id.is_empty())?;
         Some(Lease {
             id: id.to_owned(),
-            duration: Duration::from_secs(self.body.get("lease_duration")?.as_u64()?),
+            duration: lifetime(self.body.get("lease_duration")?.as_u64()?),
             is_renewable: self.body.get("renewable")?.as_bool()?,
             login: self.login,
         })
@@ -221,6 +221,13 @@ pub(super) fn quotable(text: &str) -> String {
     line.collect::<String>().trim().to_owned()
 }
 
+/// A time that a server tells, in seconds: cut at a hundred years, so that adding it to a clock never overflows.
+pub(super) fn lifetime(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(LONGEST))
+}
+
+/// Seconds.
+const LONGEST: u64 = 100 * 365 * 24 * 3600;
 /// How many texts of a list are kept.
 const TEXTS: usize = 8;
 /// How many characters of a text are kept.

@@ -18,7 +18,7 @@ use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
 
 use super::Vault;
-use super::answer::{Answer, Failure, Operation};
+use super::answer::{Answer, Failure, Operation, lifetime};
 use super::plan::Life;
 use super::request::Request;
 use super::settings::Login;
@@ -173,7 +173,7 @@ impl Vault {
             let _ = self.end(&secret).await;
             return Err(cause);
         }
-        let granted = Duration::from_secs(auth.lease_duration);
+        let granted = lifetime(auth.lease_duration);
         let mut life = Life {
             created: now,
             granted: now,
@@ -244,14 +244,8 @@ impl Vault {
 
     /// The value of a reference of the login, read now.
     fn credential(&self, from: &Reference) -> Result<SecretString, Cause> {
-        match (from, &self.settings.embedded) {
-            (Reference::Embedded { name }, Some(embedded)) => {
-                let reading = embedded.read(name).map_err(|error| error.cause)?;
-                let value = reading.fields.get(reference::VALUE).cloned();
-                value.ok_or_else(|| Cause::Absent(format!("value `{name}`")))
-            }
-            _ => reference::read_value(from).map_err(|error| error.cause),
-        }
+        let read = reference::read_local(from, self.settings.embedded.as_deref());
+        read.and_then(|reading| reading.value(from)).map_err(|error| error.cause)
     }
 }
 
@@ -290,10 +284,10 @@ impl Looked {
         let data: Data = answer.data_as("it does not say what a token's lookup says")?;
         check(data.kind.as_deref(), data.num_uses)?;
         Ok(Self {
-            ttl: Duration::from_secs(data.ttl),
-            creation_ttl: Duration::from_secs(data.creation_ttl),
-            explicit_max: Duration::from_secs(data.explicit_max_ttl),
-            period: Duration::from_secs(data.period),
+            ttl: lifetime(data.ttl),
+            creation_ttl: lifetime(data.creation_ttl),
+            explicit_max: lifetime(data.explicit_max_ttl),
+            period: lifetime(data.period),
             is_renewable: data.renewable,
             ends: data.ttl != 0 || !data.expire_time.is_null(),
         })

@@ -256,3 +256,24 @@ async fn the_node_that_works_is_asked_and_stays_the_one() {
     assert_eq!(tested.status().address, format!("{}/", second.url()));
     assert!(tested.status().is_reachable);
 }
+
+#[tokio::test]
+async fn a_life_that_no_clock_can_hold_is_cut_and_the_login_lives_on() {
+    let fake = fake();
+    let most = u64::MAX;
+    let looked = json!({ "data": { "ttl": most, "creation_ttl": most, "explicit_max_ttl": most, "period": most,
+        "renewable": true, "expire_time": "2126-01-01T00:00:00Z" } });
+    let auth = json!({ "auth": { "client_token": "hvs.canary", "lease_duration": most, "renewable": true } });
+    let lent = json!({ "lease_id": "database/creds/x/1", "lease_duration": most, "renewable": true,
+        "data": { "username": "u", "password": "p" } });
+    fake.fail("auth/token/lookup-self", Fault::Body(200, looked.to_string()));
+    fake.fail("auth/approle/login", Fault::Body(200, auth.to_string()));
+    fake.fail("auth/token/renew-self", Fault::Body(200, auth.to_string()));
+    fake.fail("database/creds/x", Fault::Body(200, lent.to_string()));
+    let (gateway, _credentials) = gateway(&fake, &fake.url(), &json!({}));
+    let reading = gateway.read("database/creds/x").await.unwrap();
+    let duration = reading.lease.unwrap().duration;
+    assert!(Instant::now().checked_add(duration * 2).is_some(), "{duration:?}");
+    assert!(gateway.status().is_logged_in);
+    gateway.end().await;
+}

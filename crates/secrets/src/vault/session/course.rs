@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{State, Token, locked, until};
 use crate::Cause;
 use crate::vault::Vault;
-use crate::vault::answer::Operation;
+use crate::vault::answer::{Operation, lifetime};
 use crate::vault::login::Granted;
 use crate::vault::plan::{Life, retry};
 use crate::vault::request::Request;
@@ -174,7 +174,7 @@ impl Vault {
         let answer =
             self.ask(&request, Some(&token.secret), token.number).await.map_err(|failure| failure.cause())?;
         let auth: Auth = answer.part_as("auth", "it does not say what a renewal says")?;
-        let granted = (auth.lease_duration > 0).then(|| Duration::from_secs(auth.lease_duration));
+        let granted = (auth.lease_duration > 0).then(|| lifetime(auth.lease_duration));
         Ok((granted, auth.renewable))
     }
 
