@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use crate::authority::{Authority, Leaf};
 use crate::handshake::{
-    client, credential, host, listener, mesh, shake, shake_in_pieces, shown_for, slot, spec, trust_named,
+    client, client_with, credential, host, listener, mesh, shake, shake_in_pieces, shown_for, slot, spec,
+    trust_named,
 };
 
 const ALICE: &str = "spiffe://lab.test/alice";
@@ -181,6 +182,18 @@ async fn a_handshake_says_what_was_agreed() {
     let group = if cfg!(feature = "aws-lc-rs") { "X25519MLKEM768" } else { "X25519" };
     assert_eq!(handshake.key_exchange, group);
     assert_eq!(shake(&tls, &client(None, &TLS12), "gw.test").await.handshake().alpn, Alpn::None);
+}
+
+#[tokio::test]
+async fn the_gateway_chooses_the_cipher_suite_whatever_the_client_prefers() {
+    let tls = listener(ClientAuth::Off);
+    let mut backwards = (*provider()).clone();
+    backwards.cipher_suites.reverse();
+    for version in [&TLS12, &TLS13] {
+        let first = shake(&tls, &client(None, version), "gw.test").await.handshake().cipher;
+        let last = client_with(Arc::new(backwards.clone()), None, version);
+        assert_eq!(shake(&tls, &last, "gw.test").await.handshake().cipher, first);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use identity::certificate::NameForm;
 use rustls::client::ClientSessionMemoryCache;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tls::{
@@ -43,7 +43,16 @@ pub(crate) fn client(
     certificate: Option<&Issued>,
     version: &'static SupportedProtocolVersion,
 ) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(provider())
+    client_with(provider(), certificate, version)
+}
+
+/// The same, with suites and groups of its own choice.
+pub(crate) fn client_with(
+    provider: Arc<CryptoProvider>,
+    certificate: Option<&Issued>,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .dangerous()
