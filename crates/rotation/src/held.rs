@@ -10,7 +10,6 @@ use secrets::{ExposeSecret, Reference, SecretString, Stores};
 use tls::Credential;
 
 use crate::error::{Rejection, SourceError};
-use crate::reading::{field, same_place};
 use crate::source::{Life, Obtained, Source};
 
 /// A certificate and its key, read through references and read again.
@@ -39,9 +38,9 @@ impl HeldCertificate {
 
     async fn read(&self) -> Result<(SecretString, SecretString), SourceError> {
         let reading = self.stores.read(&self.certificate).await?;
-        let certificate = field(&reading, &self.certificate)?;
-        let key = if same_place(&self.certificate, &self.key) {
-            field(&reading, &self.key)?
+        let certificate = reading.value(&self.certificate)?;
+        let key = if self.certificate.shares_reading(&self.key) {
+            reading.value(&self.key)?
         } else {
             self.stores.resolve(&self.key).await?
         };

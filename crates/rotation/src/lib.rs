@@ -21,7 +21,6 @@ mod error;
 mod held;
 mod keeper;
 pub mod plan;
-mod reading;
 mod recovery;
 #[cfg(test)]
 mod script;

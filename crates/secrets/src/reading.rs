@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 
+use crate::{Cause, Reference, StoreError};
+
 /// The fields at a path, read at one time.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -18,6 +20,20 @@ pub struct Reading {
     pub lease: Option<Lease>,
     /// When the store changes them next by itself (static database credentials): read again after this time.
     pub changes_in: Option<Duration>,
+}
+
+impl Reading {
+    /// The value that a reference into this reading means.
+    ///
+    /// # Errors
+    /// [`Cause::Absent`] for a field that is not there.
+    pub fn value(&self, reference: &Reference) -> Result<SecretString, StoreError> {
+        let field = reference.field();
+        self.fields.get(field).cloned().ok_or_else(|| StoreError {
+            store: reference.store().to_owned(),
+            cause: Cause::Absent(format!("field `{field}` at `{}`", reference.path())),
+        })
+    }
 }
 
 /// A lease that keeps values alive until it ends, is revoked, or the login under it ends.

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use crate::embedded::Embedded;
 use crate::{Cause, Reading, StoreError};
 
 /// Where a secret is.
@@ -110,6 +111,17 @@ impl Reference {
         }
     }
 
+    /// Whether one reading answers both: they differ in the field at most.
+    #[must_use]
+    pub fn shares_reading(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Vault { store, path, .. }, Self::Vault { store: its_store, path: its_path, .. }) => {
+                store == its_store && path == its_path
+            }
+            _ => self == other,
+        }
+    }
+
     /// The field of the reading that is meant.
     #[must_use]
     pub fn field(&self) -> &str {
@@ -131,11 +143,14 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Reads a file or a variable, as a reading with the one field `value`.
+/// Reads what lies on this machine, a file, a variable or a value of `embedded`, as a reading with the one field `value`.
 ///
 /// # Errors
-/// As [`read_value`].
-pub fn read_local(reference: &Reference) -> Result<Reading, StoreError> {
+/// As [`read_value`] and [`Embedded::read`].
+pub fn read_local(reference: &Reference, embedded: Option<&Embedded>) -> Result<Reading, StoreError> {
+    if let (Reference::Embedded { name }, Some(embedded)) = (reference, embedded) {
+        return embedded.read(name);
+    }
     let fields = [(VALUE.to_owned(), read_value(reference)?)].into();
     Ok(Reading { fields, version: None, lease: None, changes_in: None })
 }

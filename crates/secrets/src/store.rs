@@ -61,7 +61,7 @@ impl Stores {
         match reference {
             Reference::Vault { store, path, .. } => self.named(store)?.read(path).await,
             Reference::Embedded { name } => self.embedded()?.read(name),
-            Reference::File { .. } | Reference::Env { .. } => reference::read_local(reference),
+            Reference::File { .. } | Reference::Env { .. } => reference::read_local(reference, None),
         }
     }
 
@@ -70,12 +70,7 @@ impl Stores {
     /// # Errors
     /// As [`Stores::read`], and [`Cause::Absent`] for a field that is not there.
     pub async fn resolve(&self, reference: &Reference) -> Result<SecretString, StoreError> {
-        let reading = self.read(reference).await?;
-        let field = reference.field();
-        reading.fields.get(field).cloned().ok_or_else(|| StoreError {
-            store: reference.store().to_owned(),
-            cause: Cause::Absent(format!("field `{field}` at `{}`", reference.path())),
-        })
+        self.read(reference).await?.value(reference)
     }
 }
 

@@ -85,6 +85,10 @@ pub struct NamedTrust {
     pub entry: Trust,
 }
 
+/// The authorities that vouch for a server which the gateway itself asks: a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TrustFile(pub FileReference);
+
 /// A key set in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyFile(pub FileReference);
@@ -198,6 +202,21 @@ pub fn trust_options(entry: &Trust) -> TrustOptions {
     }
 }
 
+impl FromFiles for TrustFile {
+    type Value = Arc<tls::Trust>;
+
+    fn files(&self) -> Vec<&FileReference> {
+        vec![&self.0]
+    }
+
+    fn parse(&self, bytes: &[Zeroizing<Vec<u8>>], now: SystemTime) -> Result<Arc<tls::Trust>, MaterialError> {
+        let pem = bytes.first().ok_or_else(|| MaterialError::new(&self.0, "a file is missing"))?;
+        let options = TrustOptions { names: CertificateNames::Dns, when_stale: StaleCrl::Reject };
+        let trust = tls::Trust::from_pem("server", pem, &[], options, now);
+        trust.map(Arc::new).map_err(|error| MaterialError::new(&self.0, error))
+    }
+}
+
 impl FromFiles for KeyFile {
     type Value = KeySet;
 
@@ -217,15 +236,12 @@ impl MaterialError {
     }
 }
 
-/// The authorities that vouch for an issuer's server.
+/// The authorities of a [`TrustFile`], read now.
 ///
 /// # Errors
 /// A file that cannot be read or holds no authority.
 pub fn server_trust(reference: &FileReference, now: SystemTime) -> Result<Arc<tls::Trust>, MaterialError> {
-    let pem = read(reference)?;
-    let options = TrustOptions { names: CertificateNames::Dns, when_stale: StaleCrl::Reject };
-    let trust = tls::Trust::from_pem("issuer", &pem, &[], options, now);
-    trust.map(Arc::new).map_err(|error| MaterialError::new(reference, error.to_string()))
+    TrustFile(reference.clone()).parse(&[read(reference)?], now)
 }
 
 fn load<F: FromFiles>(

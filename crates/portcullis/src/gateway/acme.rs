@@ -2,34 +2,26 @@
 
 use std::sync::Arc;
 
+use rotation::SourceError;
 use rotation::acme::AcmeSpec;
 use secrets::Stores;
-use tls::{SlotWriter, UpstreamTrust};
 
+use super::prepare::Lack;
+use super::server_trust::upstream_trust;
 use super::wall_clock;
-use crate::config::material::server_trust;
-use crate::config::model::{AcmeCertificate, AcmeChallenge, Name, ServerTrust};
+use crate::config::model::{AcmeCertificate, AcmeChallenge, Name};
 
 /// A source of certificates over ACME, made with the key of the external account; nothing is ordered yet.
 pub(super) async fn source(
     name: Name,
     acme: AcmeCertificate,
     stores: Arc<Stores>,
-) -> Result<rotation::acme::AcmeCertificate, (bool, String)> {
-    let trust = match &acme.trust {
-        ServerTrust::System => UpstreamTrust::System,
-        ServerTrust::File(reference) => {
-            let trust = server_trust(reference, wall_clock()).map_err(|error| (true, error.to_string()))?;
-            let mut writer = SlotWriter::empty();
-            writer.publish(trust);
-            UpstreamTrust::Trusts(vec![writer.reader()])
-        }
-    };
+) -> Result<rotation::acme::AcmeCertificate, Lack> {
+    let trust = upstream_trust(&acme.trust).map_err(|error| Lack::Configuration(error.to_string()))?;
     let external_account = match acme.external_account {
         None => None,
         Some(account) => {
-            let key = stores.resolve(&account.key.reference).await;
-            let key = key.map_err(|error| (error.cause.is_configuration(), error.to_string()))?;
+            let key = stores.resolve(&account.key.reference).await.map_err(SourceError::from)?;
             Some(rotation::acme::ExternalAccount { key_id: account.key_id, key })
         }
     };
@@ -47,5 +39,5 @@ pub(super) async fn source(
         external_account,
     };
     rotation::acme::AcmeCertificate::new(spec, Arc::new(wall_clock))
-        .map_err(|error| (true, error.to_string()))
+        .map_err(|error| Lack::Configuration(error.to_string()))
 }

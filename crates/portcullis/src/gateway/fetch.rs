@@ -6,13 +6,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use tls::{Alpn, ClientSpec, ClientTls, SlotWriter, UpstreamTrust, Version};
+use tls::{Alpn, ClientSpec, ClientTls, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::server_trust::upstream_trust;
 use super::wall_clock;
-use crate::config::material::server_trust;
 use crate::config::model::ServerTrust;
 
 /// Why nothing was fetched.
@@ -48,19 +48,10 @@ pub(super) async fn get(url: &Url, trust: &ServerTrust, most: usize) -> Result<V
     if url.scheme() != "https" {
         return exchange(stream, url, most).await;
     }
-    let trust = match trust {
-        ServerTrust::System => UpstreamTrust::System,
-        ServerTrust::File(reference) => {
-            let trust = server_trust(reference, wall_clock()).map_err(|error| connect(&error))?;
-            let mut writer = SlotWriter::empty();
-            writer.publish(trust);
-            UpstreamTrust::Trusts(vec![writer.reader()])
-        }
-    };
     let spec = ClientSpec {
         server_name: bare.to_owned(),
         expect: None,
-        trust,
+        trust: upstream_trust(trust).map_err(|error| connect(&error))?,
         present: None,
         min_version: Version::Tls12,
         alpn: vec![Alpn::Http1],

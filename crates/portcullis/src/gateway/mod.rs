@@ -19,6 +19,7 @@ mod prepare;
 mod reload;
 mod resolve;
 mod run;
+mod server_trust;
 mod slots;
 mod sockets;
 mod status;

@@ -25,8 +25,8 @@ use super::tokens;
 use super::wall_clock;
 use crate::config::material::trust_options;
 use crate::config::model::{
-    AcmeCertificate, CertificateSource, Config, KeyKind, Name, SecretReference, SecretStore, TokenSigner,
-    TrustSource,
+    AcmeCertificate, CertificateSource, Config, KeyKind, Name, PkiCertificate, SecretReference, SecretStore,
+    TokenSigner, TrustSource,
 };
 use crate::config::{Checked, Problems, Span, references};
 
@@ -82,13 +82,16 @@ pub(super) async fn prepare(
     let mut jobs = BTreeMap::new();
     let mut faults = Vec::new();
     for outcome in tries.join_all().await {
-        let Outcome { key, span, job, error } = outcome;
-        if let Some((is_configuration, error)) = error {
+        let Outcome { key, span, job, lack } = outcome;
+        if let Some(lack) = lack {
             let subject = subject(key.0, &key.1) + &referred(&checked.config, &key);
-            if is_configuration || occasion == Occasion::Reload || job.is_none() {
-                faults.push(Fault::new(span, format!("nothing for {subject}: {error}")));
-            } else {
-                tracing::warn!(entry = subject, reason = error, "not there yet, tried on");
+            match lack {
+                Lack::Outage(reason) if occasion == Occasion::Start && job.is_some() => {
+                    tracing::warn!(entry = subject, reason, "not there yet, tried on");
+                }
+                Lack::Outage(reason) | Lack::Configuration(reason) => {
+                    faults.push(Fault::new(span, format!("nothing for {subject}: {reason}")));
+                }
             }
         }
         if let Some(job) = job {
@@ -124,8 +127,23 @@ struct Outcome {
     key: JobKey,
     span: Span,
     job: Option<NewJob>,
-    /// Why there is nothing yet, and whether somebody must act.
-    error: Option<(bool, String)>,
+    /// Why there is nothing yet.
+    lack: Option<Lack>,
+}
+
+/// Why there is nothing for an entry yet.
+pub(super) enum Lack {
+    /// Somebody must act.
+    Configuration(String),
+    /// Waiting helps.
+    Outage(String),
+}
+
+impl From<SourceError> for Lack {
+    fn from(error: SourceError) -> Self {
+        let reason = error.to_string();
+        if error.is_configuration() { Self::Configuration(reason) } else { Self::Outage(reason) }
+    }
 }
 
 /// What jobs are made with.
@@ -154,38 +172,16 @@ impl Around<'_> {
                             secret.reference.clone(),
                             refresh(&certificate.reference),
                         );
-                        attempt(
-                            tries,
-                            key.clone(),
-                            certificate.span,
-                            stores,
-                            wake,
-                            source,
-                            Begun::Certificate,
-                        );
+                        let span = certificate.span;
+                        tries.spawn(attempt(key.clone(), span, stores, wake, source, Begun::Certificate));
                     }
                 }
                 CertificateSource::Pki(pki) => {
                     let Some(living) = self.stores.get(&pki.store) else { continue };
-                    let stores = vec![living.id];
+                    let (stores, wake, span) = (vec![living.id], living.woken(), pki.at.0);
                     if !goes_on(&stores) {
-                        let source = rotation::PkiCertificate {
-                            store: living.store.clone(),
-                            mount: pki.mount.clone(),
-                            role: pki.role.clone(),
-                            common_name: pki.common_name.clone(),
-                            dns_names: pki.dns_names.clone(),
-                            addresses: pki.addresses.clone(),
-                            uris: pki.uris.clone(),
-                            ttl: pki.ttl,
-                            key: match pki.key {
-                                KeyKind::P256 => rotation::KeyKind::P256,
-                                KeyKind::P384 => rotation::KeyKind::P384,
-                                KeyKind::Ed25519 => rotation::KeyKind::Ed25519,
-                            },
-                        };
-                        let wake = living.woken();
-                        attempt(tries, key.clone(), pki.at.0, stores, wake, source, Begun::Certificate);
+                        let source = signed_by(living, pki);
+                        tries.spawn(attempt(key.clone(), span, stores, wake, source, Begun::Certificate));
                     }
                 }
                 CertificateSource::Acme(acme) => {
@@ -202,15 +198,12 @@ impl Around<'_> {
         let source = acme::source(key.1.clone(), acme.clone(), Arc::clone(&self.handles));
         let span = acme.state.span;
         tries.spawn(async move {
-            let mut one = JoinSet::new();
             match source.await {
                 Ok(source) => {
                     let wake = watch::channel(0).1;
-                    attempt(&mut one, key.clone(), span, Vec::new(), wake, source, Begun::Certificate);
-                    let outcome = one.join_all().await.pop();
-                    outcome.unwrap_or(Outcome { key, span, job: None, error: None })
+                    attempt(key, span, Vec::new(), wake, source, Begun::Certificate).await
                 }
-                Err(error) => Outcome { key, span, job: None, error: Some(error) },
+                Err(lack) => Outcome { key, span, job: None, lack: Some(lack) },
             }
         });
     }
@@ -233,7 +226,7 @@ impl Around<'_> {
                 trust_options(entry),
                 REFRESH_TRUST,
             );
-            attempt(tries, key, at.0, stores, living.woken(), source, Begun::Trust);
+            tries.spawn(attempt(key, at.0, stores, living.woken(), source, Begun::Trust));
         }
     }
 
@@ -269,7 +262,8 @@ impl Around<'_> {
                     let (mount, transit) = (mount.clone(), transit.clone());
                     let source =
                         tokens::TransitKeys::new(living.store.clone(), store.to_string(), mount, transit);
-                    attempt(tries, key, at.0, stores, living.woken(), source, Begun::SigningKeys);
+                    let wake = living.woken();
+                    tries.spawn(attempt(key, at.0, stores, wake, source, Begun::SigningKeys));
                 }
             }
         }
@@ -295,7 +289,7 @@ impl Around<'_> {
             mints_per_hour: MINTS_PER_HOUR,
         };
         let source = rotation::Values::new(Arc::clone(&self.handles), spec).checked(check);
-        attempt(tries, key, first.span, stores, wake, source, Begun::Values);
+        tries.spawn(attempt(key, first.span, stores, wake, source, Begun::Values));
     }
 
     /// The stores that references point into, and what wakes a job that reads them.
@@ -324,36 +318,46 @@ impl Around<'_> {
 }
 
 /// Tries once, bounded in time.
-fn attempt<S: Source + 'static>(
-    tries: &mut JoinSet<Outcome>,
+async fn attempt<S: Source + 'static>(
     key: JobKey,
     span: Span,
     stores: Vec<u64>,
     wake: watch::Receiver<u64>,
     source: S,
     begun: fn(Box<dyn Job<S::Material>>) -> Begun,
-) {
-    tries.spawn(async move {
-        let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
-        let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
-            Ok(Ok(material)) => (Some(material), None),
-            Ok(Err(error)) => (None, Some(error)),
-            Err(_) => {
-                let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
-                (None, Some(SourceError::Store(slow)))
-            }
-        };
-        // An order needs listeners that are open: what is not kept from an earlier one comes after them.
-        let error =
-            error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
-        let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
-        Outcome {
-            key,
-            span,
-            job: Some(job),
-            error: error.map(|error| (error.is_configuration(), error.to_string())),
+) -> Outcome {
+    let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
+    let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
+        Ok(Ok(material)) => (Some(material), None),
+        Ok(Err(error)) => (None, Some(error)),
+        Err(_) => {
+            let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
+            (None, Some(SourceError::Store(slow)))
         }
-    });
+    };
+    // An order needs listeners that are open: what is not kept from an earlier one comes after them.
+    let error =
+        error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
+    let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
+    Outcome { key, span, job: Some(job), lack: error.map(Lack::from) }
+}
+
+fn signed_by(living: &LivingStore, pki: &PkiCertificate) -> rotation::PkiCertificate {
+    rotation::PkiCertificate {
+        store: living.store.clone(),
+        mount: pki.mount.clone(),
+        role: pki.role.clone(),
+        common_name: pki.common_name.clone(),
+        dns_names: pki.dns_names.clone(),
+        addresses: pki.addresses.clone(),
+        uris: pki.uris.clone(),
+        ttl: pki.ttl,
+        key: match pki.key {
+            KeyKind::P256 => rotation::KeyKind::P256,
+            KeyKind::P384 => rotation::KeyKind::P384,
+            KeyKind::Ed25519 => rotation::KeyKind::Ed25519,
+        },
+    }
 }
 
 /// How often values without a lease are read again: local ones soon, those of a cluster without being a load.

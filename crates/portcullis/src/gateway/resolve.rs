@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use secrets::reference::read_local;
 use secrets::vault::Login;
-use secrets::{Cause, Reading, Reference, StoreError};
+use secrets::{Reading, Reference, StoreError};
 
 use super::stores::{self, LivingStore, Tasks};
 use crate::config::model::{Config, Name, SecretStore};
@@ -35,28 +36,31 @@ pub async fn resolve(config: &Config, references: &[&Reference]) -> Resolution {
     let tasks = Tasks::default();
     let (living, broken) = open(config, &tasks);
     let handles = stores::handles(&living);
-    let mut readings: BTreeMap<(&str, String), Result<Reading, StoreError>> = BTreeMap::new();
+    let mut readings: Vec<(&Reference, Result<Reading, StoreError>)> = Vec::new();
     let mut outcomes = Vec::new();
     for reference in references {
         if let Some(outcome) = not_asked(reference, config, &broken) {
             outcomes.push(outcome);
             continue;
         }
-        let place = (reference.store(), reference.path());
-        if !readings.contains_key(&place) {
-            readings.insert(place.clone(), handles.read(reference).await);
-        }
-        outcomes.push(match readings.get(&place) {
-            Some(Ok(reading)) if reading.fields.contains_key(reference.field()) => Outcome::Resolved,
-            Some(Err(error)) => Outcome::Unresolved(error.to_string()),
-            Some(Ok(_)) | None => {
-                let cause = Cause::Absent(format!("field `{}` at `{}`", reference.field(), reference.path()));
-                Outcome::Unresolved(StoreError { store: reference.store().to_owned(), cause }.to_string())
+        let value = match readings.iter().find(|(other, _)| other.shares_reading(reference)) {
+            Some((_, Ok(reading))) => reading.value(reference),
+            Some((_, Err(error))) => Err(error.clone()),
+            None => {
+                let reading = handles.read(reference).await;
+                let value =
+                    reading.as_ref().map_err(Clone::clone).and_then(|reading| reading.value(reference));
+                readings.push((reference, reading));
+                value
             }
-        });
+        };
+        outcomes
+            .push(value.map_or_else(|error| Outcome::Unresolved(error.to_string()), |_| Outcome::Resolved));
     }
-    for ((store, _), reading) in readings {
-        if let (Ok(store), Ok(Reading { lease: Some(lease), .. })) = (handles.named(store), reading) {
+    for (reference, reading) in readings {
+        if let (Ok(store), Ok(Reading { lease: Some(lease), .. })) =
+            (handles.named(reference.store()), reading)
+        {
             // What cannot be revoked ends with the login, which is revoked now.
             store.revoke(&lease).await.ok();
         }
@@ -81,16 +85,14 @@ pub fn unresolved_here(config: &Config) -> Vec<(Span, String)> {
         }
     };
     for (_, secret) in references(config) {
-        let found = match (&secret.reference, &opened) {
-            (reference @ (Reference::File { .. } | Reference::Env { .. }), _) => {
-                secrets::reference::read_value(reference).map(drop)
-            }
-            (Reference::Embedded { name }, Some(stores)) => {
-                stores.embedded().and_then(|store| store.read(name)).map(drop)
-            }
-            (Reference::Embedded { .. }, None) | (Reference::Vault { .. }, _) => Ok(()),
+        let embedded = opened.as_ref().and_then(|stores| stores.embedded().ok());
+        let is_here = match secret.reference {
+            Reference::File { .. } | Reference::Env { .. } => true,
+            Reference::Embedded { .. } => embedded.is_some(),
+            Reference::Vault { .. } => false,
         };
-        if let Err(error) = found
+        if is_here
+            && let Err(error) = read_local(&secret.reference, embedded.map(|store| store.as_ref()))
             && !unresolved.iter().any(|(span, _)| *span == secret.span)
         {
             unresolved.push((secret.span, format!("`{}`: {error}", secret.reference)));

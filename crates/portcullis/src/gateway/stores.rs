@@ -5,26 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use identity::certificate::NameForm;
 use secrets::embedded::{Embedded, Opener};
+use secrets::reference::{read_local, read_value};
 use secrets::vault::{Login, Settings, Vault};
 use secrets::{Reference, Store, Stores};
-use tls::{Credential, StaleCrl, Trust, TrustOptions};
+use tls::{Credential, Trust};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use zeroize::Zeroizing;
 
 use super::prepare::Fault;
 use super::slots::{Held, next_id};
 use super::wall_clock;
 use crate::config::Span;
-use crate::config::material::{Bytes, FromFiles, MaterialError};
-use crate::config::model::{
-    CertificateFiles, FileReference, Name, SecretStore, ServerTrust, StoreOpener, VaultStore,
-};
+use crate::config::material::{Bytes, FromFiles, TrustFile};
+use crate::config::model::{CertificateFiles, Name, SecretStore, ServerTrust, StoreOpener, VaultStore};
 
 /// A store with what it needs from files; it ends when it is dropped.
 #[derive(Debug)]
@@ -42,25 +39,6 @@ pub(super) struct LivingStore {
     /// Counts reasons to try now: the cluster answers again, a new login, the operator's word.
     wake: watch::Sender<u64>,
     _running: Option<DropGuard>,
-}
-
-/// The authorities that vouch for a server: a file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct TrustFile(pub(super) FileReference);
-
-impl FromFiles for TrustFile {
-    type Value = Arc<Trust>;
-
-    fn files(&self) -> Vec<&FileReference> {
-        vec![&self.0]
-    }
-
-    fn parse(&self, bytes: &[Zeroizing<Vec<u8>>], now: SystemTime) -> Result<Arc<Trust>, MaterialError> {
-        let pem = bytes.first().ok_or_else(|| MaterialError::new(&self.0, "a file is missing"))?;
-        let options = TrustOptions { names: NameForm::Dns, when_stale: StaleCrl::Reject };
-        let trust = Trust::from_pem("store", pem, &[], options, now);
-        trust.map(Arc::new).map_err(|error| MaterialError::new(&self.0, error))
-    }
 }
 
 /// What stores and jobs run on. Jobs end first: they give back what they hold, and need a login for that.
@@ -144,7 +122,7 @@ impl LivingStore {
                     StoreOpener::Passphrase(reference) => (Opener::Passphrase as fn(_) -> _, reference),
                 };
                 let failed = |error: secrets::StoreError| Fault::new(reference.span, error);
-                let secret = secrets::reference::read_value(&reference.reference).map_err(failed)?;
+                let secret = read_value(&reference.reference).map_err(failed)?;
                 let embedded = Embedded::open(
                     name.as_str(),
                     store.directory.clone(),
@@ -190,10 +168,7 @@ impl LivingStore {
             embedded: local.map(|(_, embedded)| Arc::clone(embedded)),
         };
         for reference in shown(&cluster.login) {
-            let read = match (reference, local) {
-                (Reference::Embedded { name }, Some((_, embedded))) => embedded.read(name),
-                _ => secrets::reference::read_local(reference),
-            };
+            let read = read_local(reference, local.map(|(_, embedded)| embedded.as_ref()));
             read.map_err(|error| Fault::new(cluster.at.0, format!("nothing to log in with: {error}")))?;
         }
         let vault = Vault::new(settings).map_err(|reason| Fault::new(cluster.at.0, reason))?;
@@ -213,9 +188,7 @@ impl LivingStore {
             _running: Some(stop.drop_guard()),
         })
     }
-}
 
-impl LivingStore {
     /// Changes when jobs that ask this store should try now.
     pub(super) fn woken(&self) -> watch::Receiver<u64> {
         self.wake.subscribe()

@@ -9,7 +9,6 @@ use super::budget::Budget;
 use super::lender::Lender;
 use crate::error::{Rejection, SourceError};
 use crate::plan::LONGEST;
-use crate::reading::{field, same_place};
 
 /// One path, read once for all references into it.
 pub(super) struct Place {
@@ -74,7 +73,7 @@ impl Place {
 
     /// Whether the reference points into it.
     pub(super) fn holds(&self, reference: &Reference) -> bool {
-        self.references.first().is_some_and(|own| same_place(own, reference))
+        self.references.first().is_some_and(|own| own.shares_reading(reference))
     }
 
     /// What this reference points to, by what is staged, else by what serves.
@@ -238,7 +237,7 @@ impl Loan {
 
 /// What a reading has for a reference.
 fn value(reading: &Reading, reference: &Reference) -> Result<SecretString, SourceError> {
-    let value = field(reading, reference)?;
+    let value = reading.value(reference)?;
     if value.expose_secret().is_empty() {
         return Err(Rejection::Empty(reference.to_string()).into());
     }

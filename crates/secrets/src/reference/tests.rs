@@ -13,7 +13,7 @@ fn parsed(text: &str) -> Result<Reference, ReferenceError> {
 fn read(content: &[u8]) -> Result<String, StoreError> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), content).unwrap();
-    let reading = read_local(&Reference::File { path: file.path().to_owned() })?;
+    let reading = read_local(&Reference::File { path: file.path().to_owned() }, None)?;
     assert_eq!(reading.fields.len(), 1);
     Ok(reading.fields[VALUE].expose_secret().to_owned())
 }
@@ -82,7 +82,7 @@ fn a_file_without_a_value_is_absent() {
         let error = read(content.as_bytes()).unwrap_err();
         assert!(matches!(error.cause, Cause::Absent(_)), "{content:?}: {error}");
     }
-    let error = read_local(&parsed("file:/nowhere/at/all").unwrap()).unwrap_err();
+    let error = read_local(&parsed("file:/nowhere/at/all").unwrap(), None).unwrap_err();
     assert_eq!(error.to_string(), "store `file`: there is no file `/nowhere/at/all`");
 }
 
@@ -94,7 +94,7 @@ fn a_file_that_is_no_secret_is_refused_and_not_quoted() {
     let error = read(&[b'x'; LARGEST + 1]).unwrap_err().to_string();
     assert!(error.ends_with("is larger than 1048576 bytes"), "{error}");
     for path in ["/", "/dev/null"] {
-        let error = read_local(&Reference::File { path: path.into() }).unwrap_err().to_string();
+        let error = read_local(&Reference::File { path: path.into() }, None).unwrap_err().to_string();
         assert_eq!(error, format!("store `file`: file `{path}` is no regular file"));
     }
 }
@@ -104,7 +104,7 @@ fn a_pipe_without_a_writer_is_refused_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let error = read_local(&Reference::File { path }).unwrap_err().to_string();
+    let error = read_local(&Reference::File { path }, None).unwrap_err().to_string();
     assert!(error.ends_with("is no regular file"), "{error}");
 }
 
@@ -119,12 +119,14 @@ fn a_variable_that_is_empty_or_no_text_is_told_apart() {
         "there is no value in variable `NAME`: it is empty"
     );
     assert_eq!(value(Some(b"\xff")).unwrap_err().to_string(), "variable `NAME` is not UTF-8 text");
-    assert!(!read_local(&parsed("env:PATH").unwrap()).unwrap().fields[VALUE].expose_secret().is_empty());
+    assert!(
+        !read_local(&parsed("env:PATH").unwrap(), None).unwrap().fields[VALUE].expose_secret().is_empty()
+    );
 }
 
 #[test]
 fn a_reference_into_a_store_is_neither_file_nor_variable() {
-    let error = read_local(&parsed("embedded:a").unwrap()).unwrap_err();
+    let error = read_local(&parsed("embedded:a").unwrap(), None).unwrap_err();
     assert!(matches!(error.cause, Cause::Refused(_)), "{error}");
 }
 
