@@ -23,8 +23,8 @@ impl Control for Door {
     fn reload(&self) -> Reloading<'_> {
         let reloader = self.0.clone();
         Box::pin(async move {
-            let outcome = reload(reloader).await?;
-            Ok(json!({ "generation": outcome }))
+            let generation = reload(reloader).await?;
+            Ok(json!({ "generation": generation }))
         })
     }
 
@@ -44,7 +44,9 @@ pub(super) async fn reload(reloader: Arc<Mutex<Reloader>>) -> Result<u64, Vec<St
             (reloader.turn.clone(), reloader.file.clone(), reloader.work.clone())
         };
         let _turn = turn.lock().await;
-        let loaded = spawn_blocking(move || config::load(&file, wall_clock())).await.map_err(broken)?;
+        let loaded = spawn_blocking(move || config::load(&file, wall_clock()))
+            .await
+            .map_err(|error| broken(&error))?;
         let loaded = match loaded {
             Ok(checked) if checked.fingerprint == lock(&reloader).fingerprint => {
                 lock(&reloader).living.wake();
@@ -56,12 +58,12 @@ pub(super) async fn reload(reloader: Arc<Mutex<Reloader>>) -> Result<u64, Vec<St
             }
             Err(problems) => Err(problems),
         };
-        spawn_blocking(move || lock(&reloader).take(loaded)).await.map_err(broken)?
+        spawn_blocking(move || lock(&reloader).take(loaded)).await.map_err(|error| broken(&error))?
     });
-    reloading.await.unwrap_or_else(|error| Err(broken(error)))
+    reloading.await.unwrap_or_else(|error| Err(broken(&error)))
 }
 
-fn broken(error: JoinError) -> Vec<String> {
+fn broken(error: &JoinError) -> Vec<String> {
     vec![format!("the reload did not end: {error}")]
 }
 

@@ -68,12 +68,10 @@ pub(super) fn references(definition: &UpstreamCredentials) -> Vec<&SecretReferen
 /// The field that a credential stands in: no client may set it, except its own `Authorization`.
 pub(super) fn field(definition: &UpstreamCredentials) -> &HeaderName {
     match definition {
-        UpstreamCredentials::Bearer(_) | UpstreamCredentials::Basic { .. } => &PROOF,
+        UpstreamCredentials::Bearer(_) | UpstreamCredentials::Basic { .. } => &AUTHORIZATION,
         UpstreamCredentials::Field { name, .. } => name,
     }
 }
-
-const PROOF: HeaderName = AUTHORIZATION;
 
 /// The field of these values.
 ///

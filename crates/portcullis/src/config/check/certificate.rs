@@ -169,7 +169,8 @@ impl Check<'_> {
         default: Duration,
         (low, high, expected): TimeBounds,
     ) -> Duration {
-        let Some(Field { value: Some(Timespan(time)), span }) = field else { return default };
+        let given = field.and_then(|field| Some((field.value?.0, field.span)));
+        let Some((time, span)) = given else { return default };
         if !(low..=high).contains(&time) {
             self.error(Finding::error(span, "out of bounds").expecting(expected));
         }

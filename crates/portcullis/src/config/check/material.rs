@@ -20,10 +20,11 @@ use crate::config::values::field::FilePath;
 use crate::config::values::network::FetchUrl;
 
 impl Check<'_> {
-    pub(super) fn trust_entry(&mut self, name: Spanned<&Name>, raw: raw::Trust) -> Option<Trust> {
-        let names = self.name_form(&raw.names, raw.trust_domain);
-        let when_stale = flat(raw.revocation).and_then(|revocation| revocation.when_stale.value);
-        let source = self.trust_source(name.span, raw.files, raw.vault_pki, raw.embedded);
+    pub(super) fn trust_entry(&mut self, entry: Span, raw: raw::Trust) -> Option<Trust> {
+        let raw::Trust { files, vault_pki, embedded, names, trust_domain, revocation } = raw;
+        let names = self.name_form(&names, trust_domain);
+        let when_stale = flat(revocation).and_then(|revocation| revocation.when_stale.value);
+        let source = self.trust_source(entry, files, vault_pki, embedded);
         Some(Trust { source: source?, names: names?, when_stale: when_stale.unwrap_or(WhenStale::Reject) })
     }
 

@@ -25,8 +25,7 @@ use super::finding::Finding;
 use super::model::{Config, FileReference, Name};
 use super::problem::{Severity, Span, Spanned};
 use super::raw::File;
-use super::raw::identity::{Identity, Jwt};
-use super::raw::token::MintedTokens;
+use super::raw::identity::Identity;
 use super::reader::{Entries, Field};
 
 /// The checked configuration, whose files lie in `directory`; without it there is at least one error among the findings.
@@ -39,8 +38,8 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     }
     let stores = check.secret_stores(file.secrets);
     let certificates = check.entries(file.certificates, Check::certificate);
-    let trust = check.entries(file.trust, Check::trust_entry);
-    let (jwt, tokens) = check.identity(file.identity);
+    let trust = check.entries(file.trust, |check, name, entry| check.trust_entry(name.span, entry));
+    let Identity { jwt, tokens } = check.identity(file.identity);
     let jwt = check.issuers(jwt);
     let limits = check.entries(file.limits, |check, _, limit| check.limit(limit));
     let listeners = check
@@ -110,18 +109,15 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn identity(
-        &mut self,
-        identity: Option<Field<Identity>>,
-    ) -> (Option<Field<Entries<Name, Jwt>>>, Option<Field<Entries<Name, MintedTokens>>>) {
+    fn identity(&mut self, identity: Option<Field<Identity>>) -> Identity {
         let Some(Field { value: Some(Identity { jwt, tokens }), span }) = identity else {
-            return (None, None);
+            return Identity { jwt: None, tokens: None };
         };
         if jwt.is_none() && tokens.is_none() {
             let finding = Finding::error(span, "neither token issuers nor minted tokens");
             self.error(finding.expecting("`jwt`, `tokens` or both"));
         }
-        (jwt, tokens)
+        Identity { jwt, tokens }
     }
 
     fn error(&mut self, finding: Finding) {

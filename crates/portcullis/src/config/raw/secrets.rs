@@ -30,9 +30,9 @@ pub(in crate::config) struct Secrets {
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum SecretStore {
     /// A Vault or OpenBao cluster.
-    Vault(Field<VaultStore>),
+    Vault(Box<Field<VaultStore>>),
     /// A directory on this machine, encrypted; filled by `portcullis secret set`.
-    Embedded(Field<EmbeddedStore>),
+    Embedded(Box<Field<EmbeddedStore>>),
 }
 
 /// A Vault or OpenBao cluster. No `VAULT_*` variable counts unless it is named here.

@@ -39,24 +39,21 @@ pub(super) fn read<'de, T: Deserialize<'de>>(root: &'de Node, findings: &mut Vec
 /// Why a value could not be read.
 #[derive(Debug)]
 pub(super) struct ReadError {
-    message: String,
+    /// None for what has been reported already.
+    message: Option<String>,
     expected: Option<String>,
     suggestion: Option<String>,
     span: Option<Span>,
     concealed: Option<Span>,
-    reported: bool,
 }
 
 impl ReadError {
     fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            expected: None,
-            suggestion: None,
-            span: None,
-            concealed: None,
-            reported: false,
-        }
+        Self { message: Some(message.into()), ..Self::reported() }
+    }
+
+    const fn reported() -> Self {
+        Self { message: None, expected: None, suggestion: None, span: None, concealed: None }
     }
 
     fn expecting(message: impl Into<String>, expected: impl Into<String>) -> Self {
@@ -64,9 +61,8 @@ impl ReadError {
     }
 
     fn into_finding(self, here: Span) -> Option<Finding> {
-        let finding = Finding::error(self.span.unwrap_or(here), self.message).suggesting(self.suggestion);
-        let Self { expected, concealed, .. } = self;
-        (!self.reported).then_some(Finding { expected, concealed, ..finding })
+        let finding = Finding::error(self.span.unwrap_or(here), self.message?).suggesting(self.suggestion);
+        Some(Finding { expected: self.expected, concealed: self.concealed, ..finding })
     }
 
     fn at(self, here: Span) -> Self {
@@ -76,7 +72,7 @@ impl ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.message.as_deref().unwrap_or_default())
     }
 }
 
@@ -144,7 +140,7 @@ impl<'de> Reader<'de, '_> {
             Value::Scalar(text) => Unexpected::Str(text),
             Value::Sequence(_) => Unexpected::Seq,
             Value::Mapping(_) => Unexpected::Map,
-            Value::Reported => return ReadError { reported: true, ..ReadError::new("") },
+            Value::Reported => return ReadError::reported(),
         };
         ReadError::invalid_type(unexpected, &expected)
     }
