@@ -93,8 +93,9 @@ fn failures(before: &Value, after: &Value) -> BTreeMap<String, u64> {
     let mut failed = BTreeMap::new();
     for (section, shown) in [("renewal_failures", "renewals of"), ("refusals", "requests refused as")] {
         for (name, count) in after[section].as_object().into_iter().flatten() {
-            let more =
-                count.as_u64().unwrap_or_default() - before[section][name].as_u64().unwrap_or_default();
+            let former = before.get(section).and_then(|counts| counts.get(name)?.as_u64());
+            // Counters that begin anew are those of a gateway that was restarted meanwhile.
+            let more = count.as_u64().unwrap_or_default().saturating_sub(former.unwrap_or_default());
             if more > 0 && (section != "refusals" || UNAVAILABLE.contains(&name.as_str())) {
                 failed.insert(format!("{shown} {name}"), more);
             }
