@@ -149,7 +149,7 @@ impl Watch {
             Ok(loaded) => {
                 self.seen.remove(&key);
                 tell.readiness.recovered(&subject(kind, name));
-                tracing::info!(kind = word(kind), name, "new material is in use");
+                tracing::info!(kind = kind.as_str(), name, "new material is in use");
                 Look::Taken(loaded.value, loaded.digest)
             }
             Err(error) => {
@@ -166,7 +166,7 @@ impl Watch {
         let (kind, name) = &key;
         tell.metrics.material_failed(*kind, name.as_str());
         tell.readiness.degraded(subject(*kind, name), error.reason.clone());
-        tracing::warn!(kind = word(*kind), %name, reason = %error, "new material is refused, the former stays");
+        tracing::warn!(kind = kind.as_str(), %name, reason = %error, "new material is refused, the former stays");
         self.seen.insert(key, seen);
     }
 }
@@ -210,24 +210,21 @@ pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
     }
 }
 
-/// What readiness calls an entry.
+/// What readiness calls an entry, in words for people: not those of metrics.
 pub(super) fn subject(kind: Kind, name: impl std::fmt::Display) -> String {
-    format!("{} `{name}`", word(kind))
-}
-
-/// Before the name of a store: what it is proven with has no name of its own, and names have no spaces.
-const OF_STORE: &str = "of store ";
-
-const fn word(kind: Kind) -> &'static str {
-    match kind {
+    let noun = match kind {
         Kind::Certificate => "certificate",
         Kind::Trust => "trust",
         Kind::Crl => "revocation list",
         Kind::Jwks => "keys",
         Kind::Credential => "credentials",
         Kind::SigningKey => "signing key",
-    }
+    };
+    format!("{noun} `{name}`")
 }
+
+/// Before the name of a store: what it is proven with has no name of its own, and names have no spaces.
+const OF_STORE: &str = "of store ";
 
 #[cfg(test)]
 mod tests;
