@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,8 +20,8 @@ use identity::mint::{Claims, SigningKey};
 use policy::{Engine, Facts, Recent, ScopeIndex};
 use telemetry::TokenSeries;
 use tls::Slot;
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::authenticate::Caller;
 use crate::core::Core;
@@ -82,8 +81,7 @@ impl SharedTokens {
 
 /// Somebody else who signs. Cores wait for it at most [`DEADLINE`].
 pub trait RemoteSigner: fmt::Debug + Send + Sync {
-    /// The token with these claims (JSON); nothing if there is no telling when. The future is dropped by whoever no
-    /// longer waits.
+    /// The token with these claims (JSON); nothing if there is no telling when. The future is dropped after [`DEADLINE`].
     fn sign(&self, claims: String) -> Signing;
 }
 
@@ -191,35 +189,55 @@ impl Order {
                 let minted = token.and_then(|token| self.keep(&token)).or(held);
                 return minted
                     .map(|m| Bearer::Held(m.authorization.clone()))
-                    .ok_or_else(|| self.unavailable());
+                    .ok_or_else(|| self.minter.unavailable(&self.core));
             }
             Signer::Remote(remote, _) => remote.clone(),
         };
-        let core = self.core.clone();
         match held {
             Some(held) => {
                 held.renew.set(self.now + AGAIN);
-                self.minter.series.counted(core.id.index(), "cached");
-                core.tasks.spawn_local(async move { drop(self.signed(remote).await) });
+                self.minter.series.counted(self.core.id.index(), "cached");
+                self.owed(remote);
                 Ok(Bearer::Held(held.authorization.clone()))
             }
-            None => Ok(Bearer::Awaited(Box::pin(async move {
-                let minted = self.signed(remote).await;
-                minted.map(|minted| minted.authorization.clone()).ok_or_else(|| self.unavailable())
-            }))),
+            None => {
+                let core = self.core.clone();
+                let minter = self.minter.clone();
+                let unavailable = move || minter.unavailable(&core);
+                let Some(mut owed) = self.owed(remote) else { return Err(unavailable()) };
+                Ok(Bearer::Awaited(Box::pin(async move {
+                    let minted =
+                        owed.wait_for(Option::is_some).await.ok().and_then(|owed| owed.clone().flatten());
+                    minted.map(|minted| minted.authorization.clone()).ok_or_else(unavailable)
+                })))
+            }
         }
     }
 
-    /// The token of a remote signer: requests of one caller wait for one signature.
-    async fn signed(&self, remote: Arc<dyn RemoteSigner>) -> Option<Rc<Minted>> {
-        let deadline = Instant::now() + DEADLINE;
-        let flight = Flight::join(&self.core, (self.key.clone(), self.ends))?;
-        let signing = flight.result.get_or_init(|| async {
+    /// What a remote signer owes: one signature for all requests of one caller, made to its end and kept whether or not they
+    /// still wait. Or whoever asks and leaves, again and again, would have the signer work for nothing and others wait. Nothing
+    /// if too many signatures are owed already.
+    fn owed(self, remote: Arc<dyn RemoteSigner>) -> Option<Owed> {
+        let core = self.core.clone();
+        let mut minted = core.minted.borrow_mut();
+        let key = (self.key.clone(), self.ends);
+        if let Some(owed) = minted.signing.get(&key) {
+            return Some(owed.clone());
+        }
+        if minted.signing.len() >= MOST_SIGNING {
+            return None;
+        }
+        let (owing, owed) = watch::channel(None);
+        minted.signing.insert(key.clone(), owed.clone());
+        let entry = Entry { core: core.clone(), key };
+        core.tasks.spawn_local(async move {
             let claims = self.claims(&self.subject(), &self.id()).to_string();
-            let token = timeout_at(deadline, remote.sign(claims)).await.ok().flatten();
-            token.and_then(|token| self.keep(&token))
+            let token = timeout(DEADLINE, remote.sign(claims)).await.ok().flatten();
+            let minted = token.and_then(|token| self.keep(&token));
+            drop(entry);
+            owing.send_replace(Some(minted));
         });
-        timeout_at(deadline, signing).await.ok()?.clone()
+        Some(owed)
     }
 
     fn keep(&self, token: &str) -> Option<Rc<Minted>> {
@@ -257,10 +275,12 @@ impl Order {
     fn id(&self) -> String {
         self.core.trace_ids.trace().to_string()
     }
+}
 
-    fn unavailable(&self) -> Refusal {
-        self.minter.series.counted(self.core.id.index(), "unavailable");
-        Refusal::TokenUnavailable { token: self.minter.name.to_string() }
+impl Minter {
+    fn unavailable(&self, core: &Core) -> Refusal {
+        self.series.counted(core.id.index(), "unavailable");
+        Refusal::TokenUnavailable { token: self.name.to_string() }
     }
 }
 
@@ -269,7 +289,7 @@ impl Order {
 pub(crate) struct MintedTokens {
     kept: Recent<Key, Rc<Minted>>,
     /// Signatures that a remote signer owes.
-    signing: HashMap<(Key, Option<SystemTime>), Signature>,
+    signing: HashMap<(Key, Option<SystemTime>), Owed>,
 }
 
 impl MintedTokens {
@@ -279,8 +299,8 @@ impl MintedTokens {
     }
 }
 
-/// What a remote signer owes; nothing if it owes it for ever.
-type Signature = Rc<OnceCell<Option<Rc<Minted>>>>;
+/// What a remote signer owes; at first nothing, then a token or none.
+type Owed = watch::Receiver<Option<Option<Rc<Minted>>>>;
 
 /// What two requests must agree on to get one token.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -301,33 +321,15 @@ struct Minted {
     renew: Cell<SystemTime>,
 }
 
-/// A place among those that wait for one signature; the last one to leave takes the entry along.
-struct Flight<'a> {
-    core: &'a Core,
+/// An entry among the signatures that are owed, until it is dropped.
+struct Entry {
+    core: Rc<Core>,
     key: (Key, Option<SystemTime>),
-    result: Signature,
 }
 
-impl<'a> Flight<'a> {
-    /// Nothing if too many signatures are waited for already.
-    fn join(core: &'a Core, key: (Key, Option<SystemTime>)) -> Option<Self> {
-        let mut minted = core.minted.borrow_mut();
-        let is_full = minted.signing.len() >= MOST_SIGNING;
-        let result = match minted.signing.entry(key.clone()) {
-            Entry::Occupied(entry) => entry.get().clone(),
-            Entry::Vacant(_) if is_full => return None,
-            Entry::Vacant(entry) => entry.insert(Rc::default()).clone(),
-        };
-        Some(Self { core, key, result })
-    }
-}
-
-impl Drop for Flight<'_> {
+impl Drop for Entry {
     fn drop(&mut self) {
-        const MINE_AND_THE_ENTRY: usize = 2;
-        if Rc::strong_count(&self.result) <= MINE_AND_THE_ENTRY {
-            self.core.minted.borrow_mut().signing.remove(&self.key);
-        }
+        self.core.minted.borrow_mut().signing.remove(&self.key);
     }
 }
 
@@ -349,5 +351,5 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Tokens that all cores share: half of what is kept at most, each of about 1 KB.
 const SHARED: usize = 4096;
 
-/// How many callers' signatures a core waits for at once; a signer that hangs holds up no more.
+/// How many callers' signatures a core is owed at once; a signer that hangs holds up no more.
 const MOST_SIGNING: usize = 64;

@@ -330,3 +330,21 @@ fn a_signer_that_hangs_costs_two_seconds_and_leaves_nothing_behind() {
     signer.gate.add_permits(1);
     assert_eq!(read(&rig.sent(&alice), signer.key.public(), rig.now()).1, 60);
 }
+
+#[test]
+fn a_client_that_asks_and_leaves_again_and_again_costs_one_signature() {
+    let callers = Callers::new();
+    let (signer, minter) = elsewhere(0);
+    let rig = Rig::start(&scene(&callers, &minter));
+    let alice = callers.field("alice", 3600);
+    for _ in 0..4 {
+        let mut gone = TcpStream::connect(rig.address).unwrap();
+        gone.write_all(format!("GET /x HTTP/1.1\r\nHost: gw.test\r\n{alice}\r\n").as_bytes()).unwrap();
+        eventually(|| rig.counts("portcullis_requests_in_flight 1"));
+        drop(gone);
+        eventually(|| rig.counts("portcullis_requests_in_flight 0"));
+    }
+    signer.gate.add_permits(1);
+    assert_eq!(read(&rig.sent(&alice), signer.key.public(), rig.now()).1, 60);
+    assert_eq!(signer.asked.load(Ordering::SeqCst), 1);
+}
