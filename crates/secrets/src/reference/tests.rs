@@ -130,6 +130,17 @@ fn a_reference_into_a_store_is_neither_file_nor_variable() {
     assert!(matches!(error.cause, Cause::Refused(_)), "{error}");
 }
 
+#[test]
+fn only_fields_at_one_path_share_a_reading_whatever_a_store_is_called() {
+    let shares = |one: &str, other: &str| parsed(one).unwrap().shares_reading(&parsed(other).unwrap());
+    assert!(shares("vault:main/kv/a#user", "vault:main/kv/a#password"));
+    assert!(!shares("vault:main/kv/a#user", "vault:main/kv/b#user"));
+    assert!(!shares("vault:main/kv/a#user", "vault:other/kv/a#user"));
+    assert!(shares("env:NAME", "env:NAME"));
+    assert!(!shares("vault:env/NAME#value", "env:NAME"));
+    assert!(!shares("vault:embedded/a/b#value", "embedded:a/b"));
+}
+
 proptest! {
     #[test]
     fn a_reference_reads_again_as_it_is_shown(
