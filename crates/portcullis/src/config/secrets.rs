@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use secrets::Reference;
+use secrets::embedded::Opener;
+use secrets::reference::read_value;
 use secrets::vault::Login;
+use secrets::{Reference, StoreError};
 use url::Url;
 
 use super::model::{CertificateFiles, FileReference, Name, ServerTrust};
@@ -125,6 +127,28 @@ pub enum StoreOpener {
     Key(SecretReference),
     /// A passphrase.
     Passphrase(SecretReference),
+}
+
+impl StoreOpener {
+    /// Where the key or passphrase is.
+    #[must_use]
+    pub const fn reference(&self) -> &SecretReference {
+        match self {
+            Self::Key(reference) | Self::Passphrase(reference) => reference,
+        }
+    }
+
+    /// The key or passphrase, read now.
+    ///
+    /// # Errors
+    /// A file or variable that gives none.
+    pub fn read(&self) -> Result<Opener, StoreError> {
+        let secret = read_value(&self.reference().reference)?;
+        Ok(match self {
+            Self::Key(_) => Opener::Key(secret),
+            Self::Passphrase(_) => Opener::Passphrase(secret),
+        })
+    }
 }
 
 /// Where a certificate comes from.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrets::embedded::{Embedded, Opener};
-use secrets::reference::{read_local, read_value};
+use secrets::embedded::Embedded;
+use secrets::reference::read_local;
 use secrets::vault::{Login, Settings, Vault};
-use secrets::{Reference, Store, Stores};
+use secrets::{Reference, Store, StoreError, Stores};
 use tls::{Credential, Trust};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +21,7 @@ use super::slots::{Held, next_id};
 use super::wall_clock;
 use crate::config::Span;
 use crate::config::material::{Bytes, FromFiles, TrustFile};
-use crate::config::model::{CertificateFiles, Name, SecretStore, ServerTrust, StoreOpener, VaultStore};
+use crate::config::model::{CertificateFiles, Name, SecretStore, ServerTrust, VaultStore};
 
 /// A store with what it needs from files; it ends when it is dropped.
 #[derive(Debug)]
@@ -117,19 +117,11 @@ impl LivingStore {
     ) -> Result<Self, Fault> {
         match definition {
             SecretStore::Embedded(store) => {
-                let (opener, reference) = match &store.opener {
-                    StoreOpener::Key(reference) => (Opener::Key as fn(_) -> _, reference),
-                    StoreOpener::Passphrase(reference) => (Opener::Passphrase as fn(_) -> _, reference),
-                };
-                let failed = |error: secrets::StoreError| Fault::new(reference.span, error);
-                let secret = read_value(&reference.reference).map_err(failed)?;
-                let embedded = Embedded::open(
-                    name.as_str(),
-                    store.directory.clone(),
-                    opener(secret),
-                    Arc::new(wall_clock),
-                )
-                .map_err(failed)?;
+                let failed = |error: StoreError| Fault::new(store.opener.reference().span, error);
+                let opener = store.opener.read().map_err(failed)?;
+                let directory = store.directory.clone();
+                let embedded = Embedded::open(name.as_str(), directory, opener, Arc::new(wall_clock));
+                let embedded = embedded.map_err(failed)?;
                 Ok(Self {
                     definition: definition.clone(),
                     id: next_id(),

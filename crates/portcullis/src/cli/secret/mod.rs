@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use secrets::embedded::{Embedded, Opener};
-use secrets::{Cause, Reference, reference};
+use secrets::embedded::Embedded;
+use secrets::{Cause, Reference};
 
 use super::exit::{CliError, Report};
 use super::source::configuration;
@@ -86,15 +86,11 @@ impl Place {
 
     fn open(&self) -> Result<Embedded, CliError> {
         let (name, store) = self.store()?;
-        let (opener, from) = match &store.opener {
-            StoreOpener::Key(from) => (Opener::Key as fn(_) -> _, from),
-            StoreOpener::Passphrase(from) => (Opener::Passphrase as fn(_) -> _, from),
-        };
-        let secret = reference::read_value(&from.reference).map_err(|error| match error.cause {
+        let opener = store.opener.read().map_err(|error| match error.cause {
             Cause::Absent(what) => CliError::Unreadable(format!("there is no {what}; {HINT}")),
             _ => CliError::Store(error),
         })?;
-        Ok(Embedded::open(&name, store.directory, opener(secret), Arc::new(gateway::wall_clock))?)
+        Ok(Embedded::open(&name, store.directory, opener, Arc::new(gateway::wall_clock))?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Parser;
 use secrets::ExposeSecret;
+use secrets::embedded::Opener;
 use serde_json::Value;
 
 use super::*;
