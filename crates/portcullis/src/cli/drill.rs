@@ -112,14 +112,13 @@ fn text(forecast: &Value, failed: Option<&BTreeMap<String, u64>>) -> String {
     writeln!(text, "cut from {} until {}", stores.join(", "), word(&forecast["until"])).ok();
     for material in forecast["material"].as_array().into_iter().flatten() {
         let what = format!("{} `{}`", word(&material["kind"]), word(&material["name"]));
+        let fails = material["ends_within"] == Value::Bool(true);
         let life = match material["seconds_left"].as_i64() {
             Some(left) => format!("ends in {}", time::span(left.unsigned_abs())),
+            None if fails => "is not there yet".to_owned(),
             None => "does not end by itself".to_owned(),
         };
-        let verdict = match material["ends_within"].as_bool() {
-            Some(true) => paint(out::ERROR, "would fail"),
-            _ => paint(out::GOOD, "holds"),
-        };
+        let verdict = if fails { paint(out::ERROR, "would fail") } else { paint(out::GOOD, "holds") };
         writeln!(text, "  {verdict}  {what}: {life}").ok();
     }
     if forecast["signs_with_vault"] == Value::Bool(true) {
@@ -141,3 +140,34 @@ fn text(forecast: &Value, failed: Option<&BTreeMap<String, u64>>) -> String {
 /// Refusals that missing material causes.
 const UNAVAILABLE: [&str; 3] =
     ["TOKEN_SIGNING_UNAVAILABLE", "UPSTREAM_CREDENTIAL_UNAVAILABLE", "KEYS_UNAVAILABLE"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_failed_since_is_told_also_when_the_gateway_was_restarted_meanwhile() {
+        let before = json!({ "renewal_failures": { "trust `mesh`": 5 }, "refusals": { "NO_ROUTE": 1 } });
+        let after = json!({
+            "renewal_failures": { "trust `mesh`": 2, "certificate `edge`": 3 },
+            "refusals": { "NO_ROUTE": 9, "TOKEN_SIGNING_UNAVAILABLE": 4 },
+        });
+        let failed = failures(&before, &after);
+        let expected =
+            [("renewals of certificate `edge`", 3), ("requests refused as TOKEN_SIGNING_UNAVAILABLE", 4)];
+        assert_eq!(failed, expected.map(|(what, often)| (what.to_owned(), often)).into());
+    }
+
+    #[test]
+    fn material_that_was_never_obtained_is_not_said_to_last() {
+        let forecast = json!({ "material": [
+            { "kind": "trust", "name": "mesh", "ends_within": true },
+            { "kind": "signing_key", "name": "internal", "ends_within": false },
+        ] });
+        let text = text(&forecast, None);
+        assert!(text.contains("trust `mesh`: is not there yet"), "{text}");
+        assert!(text.contains("signing_key `internal`: does not end by itself"), "{text}");
+    }
+}
