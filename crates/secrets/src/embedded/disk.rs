@@ -51,8 +51,11 @@ impl Disk {
             made.map_err(failed("made", &self.directory))?;
         }
         let path = self.path("lock");
-        let locked = self.create(&path, false).and_then(|file| file.lock().map(|()| file));
-        locked.map_err(failed("locked", &path))
+        let locked = match self.create(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => existing(&path),
+            created => created,
+        };
+        locked.and_then(|file| file.lock().map(|()| file)).map_err(failed("locked", &path))
     }
 
     /// Replaces the file.
@@ -61,7 +64,7 @@ impl Disk {
             return Err(Cause::Refused(format!("the store would be larger than {LARGEST} bytes")));
         }
         let (new, path) = (self.path("store.new"), self.path(STORE));
-        let written = self.create(&new, true).and_then(|mut file| {
+        let written = remove_former(&new).and_then(|()| self.create(&new)).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         });
@@ -71,9 +74,10 @@ impl Disk {
         synced.map_err(failed("written", &self.directory))
     }
 
-    /// Opens a file for the owner of the directory alone; what root writes, the gateway's own user has to read.
-    fn create(&self, path: &Path, truncate: bool) -> io::Result<File> {
-        let file = OpenOptions::new().write(true).create(true).truncate(truncate).mode(0o600).open(path)?;
+    /// Makes a file for the owner of the directory alone; what root writes, the gateway's own user has to read. Never one that is
+    /// there: in a directory of that user's it might be a link, and root would write, or give away, what the link points to.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let directory = fs::metadata(&self.directory)?;
         if file.metadata()?.uid() != directory.uid() {
             fchown(&file, Some(directory.uid()), Some(directory.gid()))?;
@@ -107,6 +111,26 @@ impl fmt::Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.path(STORE).display())
     }
+}
+
+/// What an interrupted write left behind, or a link in its place.
+fn remove_former(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Opens a regular file that is no link; opening alone changes nothing of what a link that came in between points to.
+fn existing(path: &Path) -> io::Result<File> {
+    let foreign = || io::Error::new(ErrorKind::InvalidInput, "it is a link or no regular file");
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(foreign());
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
+    let is_it = (opened.dev(), opened.ino()) == (there.dev(), there.ino());
+    if is_it { Ok(file) } else { Err(foreign()) }
 }
 
 fn failed(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Cause {

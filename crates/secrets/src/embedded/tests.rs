@@ -256,3 +256,26 @@ fn nothing_of_the_store_is_shown_for_debugging() {
     let shown = format!("{store:?} {:?} {:?}", Opener::Key(key.clone()), store.read("a"));
     assert!(!shown.contains(key.expose_secret()) && !shown.contains("canary"), "{shown}");
 }
+
+#[test]
+fn a_link_in_the_place_of_its_own_files_leads_nowhere() {
+    let (above, directory, key) = fresh();
+    opened(&directory, &key).unwrap().write("a", &"1".into()).unwrap();
+    let victim = above.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    std::os::unix::fs::symlink(&victim, directory.join("store.new")).unwrap();
+    opened(&directory, &key).unwrap().write("a", &"2".into()).unwrap();
+    assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+    assert_eq!(text(&opened(&directory, &key).unwrap(), "a"), "2");
+    assert!(fs::symlink_metadata(directory.join("store")).unwrap().is_file());
+
+    fs::hard_link(&victim, directory.join("store.new")).unwrap();
+    opened(&directory, &key).unwrap().write("a", &"3".into()).unwrap();
+    assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+
+    fs::remove_file(directory.join("lock")).unwrap();
+    std::os::unix::fs::symlink(above.path().join("made"), directory.join("lock")).unwrap();
+    let refused = opened(&directory, &key).unwrap().write("a", &"4".into()).unwrap_err();
+    assert!(refused.to_string().contains("it is a link"), "{refused}");
+    assert!(!above.path().join("made").exists());
+}
