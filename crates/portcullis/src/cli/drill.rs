@@ -66,13 +66,17 @@ impl VaultDown {
         let runtime = runtime()?;
         let before = runtime.block_on(client::status(&socket))?;
         let forecast = runtime.block_on(client::drill(&socket, &drill))?;
+        // While it lasts, who reads it can still end it.
+        if self.format == Format::Text {
+            out::print(&foretold(&forecast))?;
+        }
         let after = if self.no_wait { None } else { Some(runtime.block_on(self.wait(&socket))?) };
         let failed = after.as_ref().map(|after| failures(&before, after));
         Ok(Report::ok(match self.format {
             Format::Json => {
                 format!("{:#}\n", serde_json::json!({ "forecast": forecast, "failed": failed }))
             }
-            Format::Text => text(&forecast, failed.as_ref()),
+            Format::Text => failed.as_ref().map(told).unwrap_or_default(),
         }))
     }
 
@@ -104,7 +108,8 @@ fn failures(before: &Value, after: &Value) -> BTreeMap<String, u64> {
     failed
 }
 
-fn text(forecast: &Value, failed: Option<&BTreeMap<String, u64>>) -> String {
+/// What the gateway foresees.
+fn foretold(forecast: &Value) -> String {
     let mut text = String::new();
     let word = |value: &Value| value.as_str().map(printable).unwrap_or_default();
     let stores: Vec<String> = forecast["stores"].as_array().into_iter().flatten().map(word).collect();
@@ -125,16 +130,16 @@ fn text(forecast: &Value, failed: Option<&BTreeMap<String, u64>>) -> String {
         let verdict = paint(out::WARNING, "would fail");
         writeln!(text, "  {verdict}  minted tokens for callers without one in the cache: 503 at once").ok();
     }
-    match failed {
-        None => {}
-        Some(failed) if failed.is_empty() => writeln!(text, "nothing failed").unwrap_or_default(),
-        Some(failed) => {
-            for (what, often) in failed {
-                writeln!(text, "  {often} {what}").ok();
-            }
-        }
-    }
     text
+}
+
+/// What came of it.
+fn told(failed: &BTreeMap<String, u64>) -> String {
+    if failed.is_empty() {
+        return "nothing failed meanwhile\n".to_owned();
+    }
+    let each = failed.iter().map(|(what, often)| format!("  {what}: {often}\n"));
+    "failed meanwhile\n".to_owned() + &each.collect::<String>()
 }
 
 /// Refusals that missing material causes.
@@ -166,7 +171,7 @@ mod tests {
             { "kind": "trust", "name": "mesh", "ends_within": true },
             { "kind": "signing_key", "name": "internal", "ends_within": false },
         ] });
-        let text = text(&forecast, None);
+        let text = foretold(&forecast);
         assert!(text.contains("trust `mesh`: is not there yet"), "{text}");
         assert!(text.contains("signing_key `internal`: does not end by itself"), "{text}");
     }

@@ -35,7 +35,10 @@ pub(super) fn begin(reloader: &Reloader, drill: &Drill, now: SystemTime) -> Resu
     }
     for (name, _, vault) in &stores {
         vault.cut(Duration::from_secs(drill.seconds));
-        tracing::warn!(store = %name, seconds = drill.seconds, "drill: the path to Vault is cut on request");
+        // That it is open again is told where it happens, however it comes to that.
+        if drill.seconds > 0 {
+            tracing::warn!(store = %name, seconds = drill.seconds, "drill: the path to Vault is cut on request");
+        }
     }
     let until = now + Duration::from_secs(drill.seconds);
     let material = reloader

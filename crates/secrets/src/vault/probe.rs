@@ -10,12 +10,12 @@ impl Vault {
     /// Asks for the health whenever the breaker wants it, for ever.
     pub(super) async fn probe(&self) {
         let mut last = None;
-        let mut is_away = false;
+        let mut told = Told::default();
         loop {
             let at = match self.breaker.next_probe(last, Instant::now(), fastrand::f64()) {
                 Probe::At(at) => Some(at),
                 Probe::Idle(until) => {
-                    self.tell(&mut is_away);
+                    self.tell(&mut told);
                     match until {
                         Some(until) => tokio::select! {
                             () = sleep_until(until) => {}
@@ -27,7 +27,7 @@ impl Vault {
                 }
             };
             let Some(at) = at else { continue };
-            self.tell(&mut is_away);
+            self.tell(&mut told);
             sleep_until(at).await;
             if self.breaker.cut_at(Instant::now()).is_some() {
                 continue;
@@ -39,14 +39,26 @@ impl Vault {
         }
     }
 
-    /// Says once that the cluster is away, and once that it is back.
-    fn tell(&self, was_away: &mut bool) {
+    /// Says once that the cluster is away, once that it is back, and once that a drill is over.
+    fn tell(&self, told: &mut Told) {
+        let store = &self.settings.name;
+        let is_cut = self.breaker.cut_at(Instant::now()).is_some();
+        if told.is_cut && !is_cut {
+            tracing::warn!(store, "drill: the path to Vault is open again");
+        }
         let away = self.breaker.away();
-        match (&away, *was_away) {
-            (Some(cause), false) => tracing::warn!(store = self.settings.name, %cause, "the store is away"),
-            (None, true) => tracing::info!(store = self.settings.name, "the store is back"),
+        match (&away, told.is_away) {
+            (Some(cause), false) => tracing::warn!(store, %cause, "the store is away"),
+            (None, true) => tracing::info!(store, "the store is back"),
             _ => {}
         }
-        *was_away = away.is_some();
+        *told = Told { is_away: away.is_some(), is_cut };
     }
+}
+
+/// What was said last.
+#[derive(Debug, Default)]
+struct Told {
+    is_away: bool,
+    is_cut: bool,
 }
