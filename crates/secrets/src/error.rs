@@ -73,7 +73,7 @@ pub enum Cause {
     #[error("the answer cannot be used: {0}")]
     Answer(&'static str),
     /// Not asked: it failed a moment ago and has not been seen to answer since.
-    #[error("away since a moment ago, not asked again yet: {0}")]
+    #[error("away: {0}")]
     Away(Box<Cause>),
     /// Cut off by `portcullis drill`.
     #[error("cut off by a drill")]

@@ -145,6 +145,8 @@ pub(super) struct MaterialSink<M> {
     pub(super) is_former_in_use: Box<dyn Fn() -> bool + Send + Sync>,
     /// Held until there is material: the gateway is not ready before.
     pub(super) pending: Option<Pending>,
+    /// Why the last try failed, once it is told.
+    pub(super) told: Option<String>,
 }
 
 impl<M> MaterialSink<M> {
@@ -154,7 +156,14 @@ impl<M> MaterialSink<M> {
         tell: Tell,
         take: impl FnMut(M) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Self { key, tell, take: Box::new(take), is_former_in_use: Box::new(|| false), pending: None }
+        Self {
+            key,
+            tell,
+            take: Box::new(take),
+            is_former_in_use: Box::new(|| false),
+            pending: None,
+            told: None,
+        }
     }
 
     /// There is no material yet.
@@ -163,7 +172,8 @@ impl<M> MaterialSink<M> {
         self.pending = Some(self.tell.readiness.task(subject(*kind, name)));
     }
 
-    fn lives(&self, life: &Life) {
+    fn lives(&mut self, life: &Life) {
+        self.told = None;
         let (kind, name) = &self.key;
         // What a certificate or bundle says of itself is noted where it is published.
         if matches!(kind, Kind::Credential | Kind::SigningKey) {
@@ -197,7 +207,14 @@ impl<M> Sink<M> for MaterialSink<M> {
         self.tell.metrics.material_failed(*kind, name.as_str());
         self.tell.readiness.degraded(subject(*kind, name), error.to_string());
         let wait = next.duration_since(wall_clock()).unwrap_or_default().as_secs();
-        tracing::warn!(kind = kind.as_str(), %name, reason = %error, retry_seconds = wait, "material is not renewed");
+        let (kind, reason) = (kind.as_str(), error.to_string());
+        // An outage is many tries: each reason is told once, and again with the rarer tries of what somebody must mend.
+        if self.told.as_ref() == Some(&reason) && wait < 60 {
+            tracing::debug!(kind, %name, reason, retry_seconds = wait, "material is not renewed");
+        } else {
+            tracing::warn!(kind, %name, reason, retry_seconds = wait, "material is not renewed");
+            self.told = Some(reason);
+        }
     }
 
     fn is_former_in_use(&self) -> bool {

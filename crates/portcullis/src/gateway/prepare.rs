@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rotation::{Keeper, Source, SourceError};
-use secrets::{Cause, Reference, SecretString, StoreError, Stores};
+use secrets::{Reference, SecretString, Stores};
 use telemetry::Material as Kind;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -327,19 +327,15 @@ async fn attempt<S: Source + 'static>(
     begun: fn(Box<dyn Job<S::Material>>) -> Begun,
 ) -> Outcome {
     let mut keeper = Keeper::new(source, Arc::new(wall_clock), wake);
-    let (first, error) = match timeout(PATIENCE, keeper.prepare()).await {
+    let (first, lack) = match timeout(PATIENCE, keeper.prepare()).await {
         Ok(Ok(material)) => (Some(material), None),
-        Ok(Err(error)) => (None, Some(error)),
-        Err(_) => {
-            let slow = StoreError { store: "of this entry".to_owned(), cause: Cause::Timeout };
-            (None, Some(SourceError::Store(slow)))
-        }
+        // An order needs listeners that are open: what is not kept from an earlier one comes after them.
+        Ok(Err(SourceError::Acme { .. })) if key.0 == Kind::Certificate => (None, None),
+        Ok(Err(error)) => (None, Some(Lack::from(error))),
+        Err(_) => (None, Some(Lack::Outage(format!("no answer within {} s", PATIENCE.as_secs())))),
     };
-    // An order needs listeners that are open: what is not kept from an earlier one comes after them.
-    let error =
-        error.filter(|error| key.0 != Kind::Certificate || !matches!(error, SourceError::Acme { .. }));
     let job = NewJob { stores, begun: begun(Box::new(Tried { keeper, first })) };
-    Outcome { key, span, job: Some(job), lack: error.map(Lack::from) }
+    Outcome { key, span, job: Some(job), lack }
 }
 
 fn signed_by(living: &LivingStore, pki: &PkiCertificate) -> rotation::PkiCertificate {
