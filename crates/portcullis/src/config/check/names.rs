@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use crate::config::finding::{Finding, quoted};
+use crate::config::finding::{Finding, UNSHOWN, quoted};
 use crate::config::problem::{Span, closest};
 use crate::config::reader::{Entries, Field};
 use crate::config::values::pattern::Name;
@@ -78,7 +78,11 @@ pub(super) fn dangling<'a>(
             format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
         }
     };
-    Finding::error(span, format!("there is no {what} {}", quoted(name)))
-        .expecting(expected)
-        .suggesting(suggestion)
+    let message = match quoted(name) {
+        hidden if hidden == UNSHOWN => {
+            format!("there is no {what} of this name, which is not shown since it may be a secret")
+        }
+        shown => format!("there is no {what} {shown}"),
+    };
+    Finding::error(span, message).expecting(expected).suggesting(suggestion)
 }
