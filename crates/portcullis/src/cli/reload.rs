@@ -9,7 +9,7 @@ use super::source::runtime;
 /// Have the running gateway read its configuration again
 ///
 /// The new configuration is taken whole or not at all. If it has problems they are printed here, and the one that serves
-/// stays.
+/// stays. What a store did not give at the last try is asked for again at once.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Example:
   portcullis reload -c portcullis.yaml")]
