@@ -21,7 +21,7 @@ pub(in crate::config) struct MintedTokens {
     pub(in crate::config) ttl: Option<Field<Timespan>>,
     /// Scopes that a token may carry; policies say which of them a caller gets. Default: none.
     pub(in crate::config) scopes: Option<Field<Vec<Field<Scope>>>>,
-    /// Listeners that serve the public keys, beside the admin listener. Default: none.
+    /// Listeners that serve the public keys, beside `admin.bind`, which has them at `/jwks/<name>`. Default: none.
     pub(in crate::config) jwks: Option<Field<ServedKeys>>,
 }
 
