@@ -77,7 +77,7 @@ pub(super) fn issued(answer: &Answer) -> Result<IssuedCertificate, Cause> {
 /// Each once. That the role takes the names from the request and not from beside it is no news: they are the same.
 fn warnings(answer: &Answer) -> Vec<String> {
     let mut warnings = answer.warnings();
-    warnings.retain(|warning| !warning.contains("\"use_csr_sans\""));
+    warnings.retain(|warning| !warning.contains("\"use_csr_"));
     warnings.sort();
     warnings.dedup();
     warnings
@@ -169,6 +169,7 @@ mod tests {
     }
 
     #[test]
+            "set with \"use_csr_common_name\" set to true",
     fn an_answer_without_a_certificate_is_refused() {
         for data in [json!(null), json!({ "certificate": "x" }), json!({ "certificate": "", "ca_chain": [] })]
         {
