@@ -186,6 +186,24 @@ fn attacks_jwt_replay_is_cheap_and_right() {
     assert!(hits >= 9_990.0, "one proof serves all: {hits} hits\n{}", gateway.metrics());
 }
 
+#[test]
+fn attacks_a_flood_of_pings_is_told_to_calm_down_and_closed() {
+    let scene = Scene::new();
+    let gateway = scene.site.start(&scene.tls("off"));
+    let mut wire =
+        Wire::tls(gateway.address("edge"), &scene.client(), "localhost", testkit::Protocol::H2).unwrap();
+    let (settings, ping) =
+        (&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    wire.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings, &ping.repeat(600)].concat()).unwrap();
+    // GOAWAY: eight bytes on stream 0, no stream was served, ENHANCE_YOUR_CALM (RFC 9113 sections 6.8 and 7).
+    assert!(
+        wire.read_to_close().contains("\0\0\u{8}\u{7}\0\0\0\0\0\0\0\0\0\0\0\0\u{b}"),
+        "{}",
+        gateway.metrics()
+    );
+    assert_eq!(gateway.metric(r#"portcullis_frame_floods_total{listener="edge",frames="ping"}"#), 1.0);
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Plain,

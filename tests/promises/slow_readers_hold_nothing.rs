@@ -1,5 +1,6 @@
 //! Who asks for much and takes nothing of it holds neither the service nor the route's places, also over HTTP/2, where
-//! the socket below a stalled stream stays writable; in the end the connection goes too.
+//! the socket below a stalled stream stays writable; in the end the connection goes too. And a service that goes silent in
+//! the middle of an answer holds no client.
 
 use serde_json::json;
 use testkit::{Ask, Connection, Protocol, eventually};
@@ -50,4 +51,22 @@ fn a_slow_reader_who_reads_gets_everything() {
         }
     }
     assert_eq!(length, 16_000_000);
+}
+
+#[test]
+fn a_service_that_goes_silent_in_an_answer_ends_it() {
+    let scene = Scene::new();
+    let mut config = scene.plain();
+    config["upstreams"]["app"]["timeouts"] = json!({ "idle": "1s" });
+    let gateway = scene.site.start(&config);
+    let mut connection = gateway.connect();
+    let mut answer = connection.open(Ask::get(API, "/events")).unwrap();
+    assert_eq!(answer.status(), 200);
+    while let Ok(piece) = answer.next_piece() {
+        assert!(piece.is_some(), "an answer that was cut off never looks whole");
+    }
+    eventually("it is in the log", || {
+        let log = gateway.access_log();
+        log.iter().any(|record| record["code"] == "UPSTREAM_STALLED").then_some(())
+    });
 }

@@ -17,6 +17,9 @@ pub enum BodyError {
     /// The client took nothing of it for too long.
     #[error("the client takes nothing")]
     Stalled,
+    /// The upstream sent nothing of it for too long.
+    #[error("the upstream sends nothing")]
+    Silent,
     /// It is larger than allowed.
     #[error("the body is too large")]
     TooLarge,

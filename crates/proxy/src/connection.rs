@@ -259,8 +259,9 @@ impl Connection {
     }
 }
 
-/// How long a peer without requests, or whose certificate was withdrawn, may keep a connection that it was asked to end.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a peer without requests, whose certificate was withdrawn, or who takes nothing of an answer may keep a
+/// connection that it was asked to end.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a connection that another core accepted.
 pub(crate) fn adopt(core: &Rc<Core>, arrival: Arrival) {

@@ -63,6 +63,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request to the head of the response.
     pub response: Duration,
+    /// Between two pieces of a response.
+    pub idle: Duration,
     /// From the request to the end of the response; none for streams.
     pub whole: Option<Duration>,
 }

@@ -255,6 +255,8 @@ pub struct Upstream {
     pub connect: Duration,
     /// Time until the response begins.
     pub response: Duration,
+    /// Between two pieces of a response.
+    pub response_idle: Duration,
     /// Time for the whole.
     pub request: Option<Duration>,
     /// How long an unused connection is kept.

@@ -59,6 +59,7 @@ impl LivingUpstream {
             timeouts: Timeouts {
                 connect: definition.connect,
                 response: definition.response,
+                idle: definition.response_idle,
                 whole: definition.request,
             },
             idle: definition.pool_idle,

@@ -1,11 +1,11 @@
 //! The response body: it ends no later than the authority under which it streams, and is given up when its client
-//! takes nothing of it for the listener's idle time.
+//! takes nothing of it for the listener's idle time, or its upstream sends nothing of it for that upstream's.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use policy::Permit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BodyError;
-use crate::connection::Connection;
+use crate::connection::{Connection, LINGER};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
 use crate::upstream::Returning;
@@ -37,7 +37,7 @@ pub enum ResponseBody {
 #[derive(Debug)]
 pub struct Streamed {
     flow: Rc<Flow>,
-    /// The flow's place among those of the core, once a piece was handed over and more is to come.
+    /// The flow's place among those of the core, once somebody is waited for.
     place: Option<usize>,
     lease: Lease,
     record: Record,
@@ -53,6 +53,10 @@ pub struct Flow {
     given_up: Cell<Option<BodyFault>>,
     /// Since when the client has a piece, and how long it may take before it asks for the next.
     offered: Cell<Option<(Instant, Duration)>>,
+    /// Since when the upstream is silent, and who waits for it.
+    awaited: RefCell<Option<(Instant, Waker)>>,
+    /// How long it may be.
+    silence: Duration,
     ends: Option<Instant>,
     connection: Rc<Connection>,
 }
@@ -69,6 +73,7 @@ struct Source {
 enum BodyFault {
     LeaseEnded,
     Stalled,
+    Silent,
 }
 
 impl BodyFault {
@@ -76,17 +81,27 @@ impl BodyFault {
         match self {
             Self::LeaseEnded => ("LEASE_ENDED", BodyError::LeaseEnded),
             Self::Stalled => ("CLIENT_STALLED", BodyError::Stalled),
+            Self::Silent => ("UPSTREAM_STALLED", BodyError::Silent),
         }
     }
 }
 
 impl Flow {
-    /// Gives up what nobody takes: first the upstream's side, telling the client that the connection ends; after the
-    /// same time again the connection, which still holds a piece for each stalled stream.
+    /// Gives up what nobody sends; and what nobody takes: first the upstream's side, telling the client that the
+    /// connection ends; soon after the connection, which still holds a piece for each stalled stream.
     pub fn judge(&self, now: Instant) {
+        let is_silent = self
+            .awaited
+            .borrow()
+            .as_ref()
+            .is_some_and(|(since, _)| now.saturating_duration_since(*since) > self.silence);
+        if is_silent && let Some((_, waiting)) = self.awaited.take() {
+            self.give_up(BodyFault::Silent);
+            waiting.wake();
+        }
         let Some((since, patience)) = self.offered.get() else { return };
         let waited = now.saturating_duration_since(since);
-        if waited > patience.saturating_mul(2) {
+        if waited > patience + LINGER {
             self.connection.cut();
         } else if waited > patience {
             self.give_up(BodyFault::Stalled);
@@ -158,6 +173,7 @@ impl Streamed {
         mut record: Record,
         slot: Option<limit::Slot>,
     ) -> Self {
+        let silence = connection.silence();
         let mut source = Source { inner, connection: Some(connection), slot };
         if source.inner.is_end_stream() {
             source.release(&mut record);
@@ -166,6 +182,8 @@ impl Streamed {
             source: RefCell::new(Some(source)),
             given_up: Cell::new(None),
             offered: Cell::new(None),
+            awaited: RefCell::default(),
+            silence,
             ends: lease.ends,
             connection: record.connection.clone(),
         };
@@ -189,8 +207,11 @@ impl Streamed {
                 self.record.code = Some("LEASE_ENDED");
                 return Poll::Ready(Some(Err(BodyError::LeaseEnded)));
             }
+            drop(held);
+            self.wait(cx);
             return Poll::Pending;
         };
+        self.flow.awaited.take();
         let mut frame = frame.inspect_err(|_| self.record.code = Some("UPSTREAM_BROKE_OFF"))?;
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.record.bytes_out += length as u64;
@@ -208,14 +229,30 @@ impl Streamed {
         Poll::Ready(Some(Ok(frame)))
     }
 
+    /// Starts the clock for the upstream, unless it runs.
+    fn wait(&mut self, cx: &Context<'_>) {
+        let mut awaited = self.flow.awaited.borrow_mut();
+        let since = awaited.as_ref().map_or_else(|| self.record.core.tick(), |(since, _)| *since);
+        if awaited.as_ref().is_none_or(|(_, known)| !known.will_wake(cx.waker())) {
+            *awaited = Some((since, cx.waker().clone()));
+        }
+        drop(awaited);
+        self.enlist();
+    }
+
     /// Starts the clock for the client, who has a piece of this length.
     fn offer(&mut self, length: usize) {
         let Record { core, connection, snapshot, .. } = &self.record;
         let Some(listener) = snapshot.listeners.get(connection.listener()) else { return };
         let slowest = Duration::from_secs(length as u64 / listener.bounds.body_rate.max(1));
         self.flow.offered.set(Some((core.tick(), listener.bounds.idle + slowest)));
+        self.enlist();
+    }
+
+    /// From now on the core looks at the clocks.
+    fn enlist(&mut self) {
         if self.place.is_none() {
-            self.place = Some(core.flows.borrow_mut().insert(self.flow.clone()));
+            self.place = Some(self.record.core.flows.borrow_mut().insert(self.flow.clone()));
         }
     }
 }

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioTimer;
 use crate::core::Core;
 use crate::snapshot::Bounds;
 
-/// HTTP/1.1 within these bounds.
+/// HTTP/1.1 within these bounds. No `pipeline_flush`: with it hyper buffers a whole response for a client that reads slowly.
 pub(super) fn http1_builder(bounds: &Bounds) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -16,7 +16,7 @@ pub(super) fn http1_builder(bounds: &Bounds) -> http1::Builder {
         .max_headers(bounds.header_count)
         .max_header_size(bounds.header_bytes)
         .max_buf_size(bounds.header_bytes.max(MIN_BUFFER))
-        .pipeline_flush(true);
+        .writev(false);
     builder
 }
 

@@ -160,7 +160,7 @@ impl Scene {
                 pool: PoolKey(1),
             }],
             credential: self.credential.clone(),
-            timeouts: Timeouts { connect: PATIENCE, response: PATIENCE, whole: None },
+            timeouts: Timeouts { connect: PATIENCE, response: PATIENCE, idle: PATIENCE, whole: None },
             idle: PATIENCE,
             idle_per_core: 8,
             series: metrics.upstream("orders"),

@@ -77,6 +77,7 @@ where
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_FIELDS)
         .max_header_size(MAX_RESPONSE_HEAD)
+        .max_buf_size(MAX_RESPONSE_HEAD)
         .handshake(TokioIo::new(io))
         .await
         .map_err(refused)?;
@@ -85,6 +86,7 @@ where
     Ok(sender)
 }
 
-/// An upstream is trusted less than the operator: its heads are bounded too.
+/// An upstream is trusted less than the operator: its heads are bounded too. So is what is read of a body at once, which a
+/// client may then take its time to take.
 const MAX_RESPONSE_FIELDS: usize = 200;
-const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+const MAX_RESPONSE_HEAD: usize = 32 * 1024;

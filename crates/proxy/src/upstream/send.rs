@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -37,6 +38,12 @@ pub struct Returning {
 }
 
 impl Returning {
+    /// How long the upstream may send nothing of a response that has begun.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.upstream.timeouts.idle
+    }
+
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
         let Self { sender, upstream, pool, material, credential } = self;

@@ -27,9 +27,9 @@ impl Check<'_> {
             Some(tls) => Some(self.upstream_tls(tls.value?, tls.span, trust)?),
             None => (scheme? == Scheme::Https).then(UpstreamTls::default),
         };
-        let (connect, response, request) = match flat(raw.timeouts) {
-            Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.request),
-            None => (None, None, None),
+        let (connect, response, response_idle, request) = match flat(raw.timeouts) {
+            Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.idle, timeouts.request),
+            None => (None, None, None, None),
         };
         let (idle, per_core) = flat(raw.pool).map_or((None, None), |pool| (pool.idle, pool.per_core));
         Some(Upstream {
@@ -37,6 +37,7 @@ impl Check<'_> {
             tls,
             connect: time(connect, Duration::from_secs(5)),
             response: time(response, Duration::from_secs(30)),
+            response_idle: time(response_idle, Duration::from_secs(60)),
             request: flat(request).map(|request| request.0),
             pool_idle: time(idle, Duration::from_secs(60)),
             pool_per_core: count(per_core, const { NonZeroU32::new(256).unwrap() }),

@@ -84,6 +84,8 @@ pub(in crate::config) struct Timeouts {
     pub(in crate::config) connect: Option<Field<Timespan>>,
     /// Until its response begins. Default: 30s.
     pub(in crate::config) response: Option<Field<Timespan>>,
+    /// Between two pieces of its response; streams that may be quiet for longer need more. Default: 60s.
+    pub(in crate::config) idle: Option<Field<Timespan>>,
     /// For the whole of a request and response. Default: none but the listener's.
     pub(in crate::config) request: Option<Field<Timespan>>,
 }
