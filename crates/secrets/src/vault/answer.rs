@@ -177,10 +177,13 @@ impl Wiped {
     /// Reads a body; an empty one is `null`.
     ///
     /// # Errors
-    /// What is not JSON to its end.
+    /// What is not JSON to its end, or has more values than there is room for.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Cause> {
         if body.is_empty() {
             return Ok(Self(Value::Null));
+        }
+        if !is_small(body) {
+            return Err(Cause::Answer("it has too many values"));
         }
         serde_json::from_slice(body).map(Self).map_err(|_| Cause::Answer("it is not whole JSON"))
     }
@@ -209,6 +212,22 @@ fn wipe(value: &mut Value) {
     }
 }
 
+/// Whether JSON has at most [`VALUES`] values. A value of two bytes takes dozens once it is read: 32 MiB of them would be more than
+/// a gigabyte.
+fn is_small(body: &[u8]) -> bool {
+    let (mut is_text, mut is_escaped, mut values) = (false, false, 0);
+    for byte in body {
+        match (is_text, is_escaped, byte) {
+            (true, true, _) => is_escaped = false,
+            (true, false, b'\\') => is_escaped = true,
+            (_, _, b'"') => is_text = !is_text,
+            (false, _, b',' | b'[' | b'{') => values += 1,
+            _ => {}
+        }
+    }
+    values <= VALUES
+}
+
 /// A list of texts in a body, each fit for a log line.
 fn texts(body: &Value, field: &str) -> Vec<String> {
     let items = body.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -228,7 +247,29 @@ pub(super) fn lifetime(seconds: u64) -> Duration {
 
 /// Seconds.
 const LONGEST: u64 = 100 * 365 * 24 * 3600;
+/// No answer that we ask for comes near.
+const VALUES: usize = 1 << 18;
 /// How many texts of a list are kept.
 const TEXTS: usize = 8;
 /// How many characters of a text are kept.
 const TEXT: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<(), Cause> {
+        Wiped::parse(body.as_bytes()).map(drop)
+    }
+
+    #[test]
+    fn an_answer_that_would_be_a_gigabyte_once_read_is_refused_unread() {
+        for value in ["0,", "[],", "{},"] {
+            let many = format!("[{}0]", value.repeat(VALUES + 1));
+            assert_eq!(parse(&many), Err(Cause::Answer("it has too many values")), "{value}");
+        }
+        assert_eq!(parse(&format!("[{}0]", "0,".repeat(VALUES / 2))), Ok(()));
+        let text = r#",[{\"\\"#.repeat(VALUES);
+        assert_eq!(parse(&format!(r#"{{"data":{{"csv":"{text}"}}}}"#)), Ok(()), "texts may hold anything");
+    }
+}
