@@ -43,6 +43,7 @@ mod least_privilege_policy;
 mod minted_tokens_narrow_the_caller;
 mod real_clients;
 mod slow_readers_hold_nothing;
+mod trust_from_vault_pki;
 mod uploads_end_with_their_proof;
 mod upstream_credentials_stay_with_the_gateway;
 mod vault_contract;

@@ -161,6 +161,16 @@ impl Leaf {
 }
 
 impl Issued {
+    /// A certificate that somebody else issued, with its serial number in hexadecimal (colons or none).
+    #[must_use]
+    pub fn elsewhere(chain: &str, key: &str, serial: &str) -> Self {
+        let digits: Vec<u8> =
+            serial.chars().filter_map(|digit| Some(u8::try_from(digit.to_digit(16)?).unwrap())).collect();
+        let serial =
+            SerialNumber::from(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>());
+        Self { chain: chain.to_owned(), key: key.to_owned(), serial }
+    }
+
     /// The SHA-256 of the leaf, in hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {

@@ -198,20 +198,21 @@ impl Connection {
 
     /// Sends a request and reads the head of the answer.
     pub fn open(&mut self, ask: Ask) -> Result<Streaming<'_>, Fault> {
-        let response = match &mut self.sender {
+        let Self { runtime, sender, driver, .. } = self;
+        let response = match sender {
             Sender::H1(sender) => {
                 let request = ask.into_request(Protocol::H1)?;
-                self.runtime.block_on(async {
-                    within(sender.ready()).await??;
-                    Ok::<_, Fault>(within(sender.send_request(request)).await??)
-                })?
+                runtime.block_on(while_open(driver, async {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }))??
             }
             Sender::H2(sender) => {
                 let request = ask.into_request(Protocol::H2)?;
-                self.runtime.block_on(async {
-                    within(sender.ready()).await??;
-                    Ok::<_, Fault>(within(sender.send_request(request)).await??)
-                })?
+                runtime.block_on(while_open(driver, async {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }))??
             }
         };
         Ok(Streaming { connection: self, response })
@@ -353,6 +354,17 @@ fn body(data: Bytes, trailers: HeaderMap) -> Body {
     sender.try_send(Frame::data(data)).expect("an empty channel takes two frames");
     sender.try_send(Frame::trailers(trailers)).expect("an empty channel takes two frames");
     body.boxed_unsync()
+}
+
+/// The answer, as long as the connection lives: now and then a request that is handed to hyper at the moment at which the
+/// connection is closed is never answered, not even by an error.
+async fn while_open<F: Future>(driver: &mut JoinSet<()>, answer: F) -> Result<F::Output, Fault> {
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        answered = within(answer.as_mut()) => answered,
+        _ = driver.join_next() => Ok(tokio::time::timeout(std::time::Duration::from_secs(1), answer).await?),
+    }
 }
 
 async fn within<F: Future>(future: F) -> Result<F::Output, Fault> {

@@ -15,6 +15,7 @@ mod chain;
 mod cluster;
 mod counts;
 mod database;
+mod issuers;
 mod kv;
 mod leases;
 mod login;

@@ -1,4 +1,4 @@
-//! Certificates that a PKI mount signs, its authorities and its revocation list.
+//! Certificates that a PKI mount signs, and its authorities.
 //!
 //! **Passes:** our own request through `sign/<role>`, so that the private key never leaves us (`issue` would send one). The chain is built
 //! here from what the answer has, whatever its order: the leaf, then each one's issuer, without the root. **Refused:** an answer whose
@@ -40,7 +40,8 @@ impl Vault {
         }
     }
 
-    pub(crate) async fn revocation_list(&self, mount: &str) -> Result<Option<String>, StoreError> {
+    /// The list of the default issuer.
+    pub(super) async fn default_revocation_list(&self, mount: &str) -> Result<Option<String>, StoreError> {
         match self.call_openly(Operation::Pki, &certificate(mount, "crl")).await {
             Ok(answer) => revocation_list(&answer).map_err(|cause| self.error(cause)),
             Err(failure) => Err(failure.into()),
@@ -108,7 +109,12 @@ pub(super) fn revocation_list(answer: &Answer) -> Result<Option<String>, Cause> 
         return Ok(None);
     }
     let data: Data = answer.data_as("it has no revocation list")?;
-    match data.certificate.filter(|pem| !pem.trim().is_empty()) {
+    checked_list(data.certificate)
+}
+
+/// A list, PEM; an empty text is none.
+pub(super) fn checked_list(pem: Option<String>) -> Result<Option<String>, Cause> {
+    match pem.filter(|pem| !pem.trim().is_empty()) {
         None => Ok(None),
         Some(pem) if pem.contains("-----BEGIN X509 CRL-----") => Ok(Some(pem)),
         Some(_) => Err(Cause::Answer("its revocation list is not PEM")),
@@ -163,13 +169,13 @@ mod tests {
         let told = [
             "TTL is longer than permitted",
             "set with \"use_csr_sans\" set to true",
+            "set with \"use_csr_common_name\" set to true",
             "TTL is longer than permitted",
         ];
         assert_eq!(warnings(&answer(&json!({ "warnings": told }))), ["TTL is longer than permitted"]);
     }
 
     #[test]
-            "set with \"use_csr_common_name\" set to true",
     fn an_answer_without_a_certificate_is_refused() {
         for data in [json!(null), json!({ "certificate": "x" }), json!({ "certificate": "", "ca_chain": [] })]
         {
