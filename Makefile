@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ring servers attack check bench fuzz
+.PHONY: help run test test-ring servers attack conformance check bench fuzz
 
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
@@ -34,13 +34,19 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 	cargo test --locked --workspace --lib --bins $(RING) -- --test-threads=$(TEST_THREADS)
 	cargo test --locked --workspace --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
 
-servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd): built once, minutes
+servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd) and h2spec: built once, minutes
 	tests/servers/build.sh target/servers
 
-attack: ## only the hostile cases of tests/attacks, with their full reports
+attack: ## every hostile case of tests/attacks: one table, reports in target/attack (three minutes)
 	.ci/setup
 	cargo build --locked --workspace --bins
-	cargo test --locked --workspace --test promises -- --nocapture --test-threads=$(TEST_THREADS) attacks
+	/usr/bin/python3 tests/attacks/run_all.py
+
+conformance: ## one table: h2spec, testssl, sslscan and slowhttptest against the gateway (four minutes)
+	.ci/setup conformance
+	tests/servers/build.sh target/servers h2spec
+	cargo build --locked --workspace --bins
+	tests/conformance/run.py
 
 check: $(DENY) ## format, lints (both providers), layering, licences, docs, sizes, no key in the tree
 	cargo fmt --all -- --check

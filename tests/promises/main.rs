@@ -39,6 +39,7 @@ mod certificates_over_acme;
 mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
+mod http2_by_the_book;
 mod least_privilege_policy;
 mod minted_tokens_narrow_the_caller;
 mod real_clients;

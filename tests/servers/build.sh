@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # build.sh OUT [name…]: builds the real servers that tests talk to, from their Go modules, into OUT.
-# What OUT already has for the same lock files and the same script is left alone. Prints nothing else then.
+# What OUT already has for the same lock files and the same build is left alone. Prints nothing else then.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd]…}; shift
-[ $# -gt 0 ] || set -- vault kubernetes etcd
+here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec]…}; shift
+[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec
 command -v go >/dev/null || { echo "no Go compiler: install Go 1.26.6 or later" >&2; exit 1; }
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 export GOFLAGS="-mod=readonly -buildvcs=false" GOTOOLCHAIN=local
@@ -13,7 +13,7 @@ exec 9>"$out/.lock"; flock 9
 build() { # build NAME TAGS PACKAGE…
   local name=$1 tags=$2; shift 2
   local stamp="$out/.$name.sum" new="$out/.new-$name" sum attempt
-  sum=$(cat "$here/$name/go.mod" "$here/$name/go.sum" "$here/build.sh" | sha256sum | cut -d' ' -f1)
+  sum=$({ cat "$here/$name/go.mod" "$here/$name/go.sum"; declare -f build; echo "$@"; } | sha256sum | cut -d' ' -f1)
   if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ]; then return; fi
   echo "building $name (once; minutes)"
   rm -rf "$new"; mkdir "$new"
@@ -39,5 +39,6 @@ for name; do case $name in
       github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes ;;
   kubernetes) build kubernetes "" k8s.io/kubernetes/cmd/kube-apiserver ;;
   etcd) build etcd "" go.etcd.io/etcd/server/v3 ;;
+  h2spec) build h2spec "" github.com/summerwind/h2spec/cmd/h2spec ;;
   *) echo "unknown server: $name" >&2; exit 2 ;;
 esac; done
