@@ -364,8 +364,8 @@ const fn refresh(reference: &Reference) -> Duration {
     }
 }
 
-/// How often authorities and lists are fetched at the latest.
-const REFRESH_TRUST: Duration = Duration::from_secs(300);
+/// How often authorities and lists are fetched at the latest: so long may a revocation take to count.
+const REFRESH_TRUST: Duration = Duration::from_secs(30);
 
 /// New leases beyond what the plan needs: a credential that does not last must not fill the database with users.
 const MINTS_PER_HOUR: u32 = 20;
