@@ -32,6 +32,7 @@ mod promise_17_starts_without_its_dependencies;
 mod promise_18_bad_config_changes_nothing;
 mod promise_19_reload_loses_nothing;
 mod promise_22_upstream_pools_never_mix_identity;
+mod promise_23_retries_are_safe;
 mod promise_24_secrets_stay_out_of_sight;
 
 mod attacks;
@@ -39,6 +40,7 @@ mod certificates_over_acme;
 mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
+mod endpoints_that_fail;
 mod http2_by_the_book;
 mod least_privilege_policy;
 mod minted_tokens_narrow_the_caller;

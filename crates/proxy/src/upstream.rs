@@ -3,22 +3,32 @@
 //! Each core has a pool of its own. A pool's key includes every piece of identity (address, server name, trust,
 //! client certificate, protocol), so that two routes never share a connection that proves another identity. What a field
 //! proves is swapped with the pool: connections that were made under a former credential are not used again.
+//!
+//! Several endpoints stand in for each other: which one is asked [`balance`] says, which one is left out [`health`], and how
+//! much may be tried twice [`budget`]. An only endpoint costs none of that.
 
+mod balance;
+mod budget;
 mod connect;
 mod credential;
+mod health;
 mod pool;
 mod send;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use telemetry::UpstreamSeries;
 use tls::{ClientTls, Slot};
+use tokio::time::Instant;
 
+use crate::core::Core;
 use crate::refusal::Refusal;
 
+pub use balance::{Balance, Balancing};
+pub use budget::Budget;
 pub use credential::{CredentialError, CredentialWriter, FieldCredential};
+pub use health::{Ejection, Health};
 pub use pool::{PoolKey, Pools};
 pub use send::{Answer, Returning, send};
 
@@ -27,7 +37,7 @@ pub use send::{Answer, Returning, send};
 pub struct Upstream {
     /// The name from the configuration.
     pub name: Arc<str>,
-    /// Taken in turn; never empty.
+    /// Alike; never empty.
     pub endpoints: Vec<Endpoint>,
     /// What it is shown in a field of every request.
     pub credential: Option<Slot<FieldCredential>>,
@@ -39,8 +49,8 @@ pub struct Upstream {
     pub idle_per_core: usize,
     /// Its metrics.
     pub series: Arc<UpstreamSeries>,
-    /// Counts the requests of all cores, for whose turn it is.
-    pub turn: AtomicUsize,
+    /// How its endpoints are used.
+    pub balancing: Balancing,
 }
 
 /// One address of an upstream.
@@ -54,6 +64,8 @@ pub struct Endpoint {
     pub tls: Option<Arc<ClientTls>>,
     /// The pool that connections to it are kept in.
     pub pool: PoolKey,
+    /// How it does; unused where it is the only one.
+    pub health: Arc<Health>,
 }
 
 /// How long each step may take.
@@ -87,14 +99,29 @@ impl Upstream {
         self.credential.as_ref().map_or(tls, |slot| tls.wrapping_add(slot.generation()))
     }
 
-    /// The endpoint whose turn it is.
-    fn next(&self) -> Option<&Endpoint> {
-        match self.endpoints.as_slice() {
-            [only] => Some(only),
-            several => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                several.get(turn.checked_rem(several.len())?)
+    /// Takes note that an endpoint answered.
+    fn answered(&self, endpoint: &Endpoint, began: Option<Instant>) {
+        if self.endpoints.len() > 1 {
+            endpoint.health.succeeded();
+            if let Some(began) = began {
+                let now = Instant::now();
+                endpoint.health.took(now.saturating_duration_since(began), now);
             }
         }
+    }
+
+    /// Takes note that an endpoint failed, which may eject it.
+    fn failed(&self, core: &Core, endpoint: &Endpoint) {
+        let Some(ejection) = self.balancing.ejection.filter(|_| self.endpoints.len() > 1) else { return };
+        if endpoint.health.failed(&ejection, Instant::now()) {
+            self.series.ejected(core.id.index());
+            let Endpoint { host, port, .. } = endpoint;
+            tracing::warn!(upstream = %self.name, endpoint = %host, port, seconds = ejection.time.as_secs(), "ejected");
+        }
+    }
+
+    /// Now, where latency counts.
+    fn stopwatch(&self) -> Option<Instant> {
+        (self.balancing.balance == Balance::LeastLoaded).then(Instant::now)
     }
 }

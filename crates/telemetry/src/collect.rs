@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 
 use crate::metrics::{Material, Named, Series, lock, timestamp};
+use crate::series::UpstreamSeries;
 
 /// Hands the series to prometheus-client at each scrape.
 #[derive(Debug)]
@@ -74,8 +75,11 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
             count_with(&mut metric, &[("listener", listener.as_str()), ("cause", cause)], count)?;
         }
     }
-    let mut metric =
-        counter(encoder, "portcullis_frame_floods", "Connections closed for a flood of HTTP/2 frames, by kind")?;
+    let mut metric = counter(
+        encoder,
+        "portcullis_frame_floods",
+        "Connections closed for a flood of HTTP/2 frames, by kind",
+    )?;
     for (listener, connections) in &listeners {
         for (frames, count) in connections.floods.sums() {
             count_with(&mut metric, &[("listener", listener.as_str()), ("frames", frames)], count)?;
@@ -103,6 +107,41 @@ fn upstreams(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     for (upstream, results) in &upstreams {
         for (result, count) in results.requests.sums() {
             count_with(&mut metric, &[("upstream", upstream.as_str()), ("result", result)], count)?;
+        }
+    }
+    endpoints(&upstreams, encoder)
+}
+
+fn endpoints(
+    upstreams: &[(String, Arc<UpstreamSeries>)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let mut metric = counter(encoder, "portcullis_upstream_retries", "Requests sent again, by reason")?;
+    for (upstream, series) in upstreams {
+        for (reason, count) in series.retries.sums() {
+            count_with(&mut metric, &[("upstream", upstream.as_str()), ("reason", reason)], count)?;
+        }
+    }
+    let mut metric = counter(
+        encoder,
+        "portcullis_upstream_retries_over_budget",
+        "Requests not sent again because too many were",
+    )?;
+    for (upstream, series) in upstreams {
+        count_with(&mut metric, &[("upstream", upstream.as_str())], series.over_budget.sum())?;
+    }
+    let mut metric = counter(encoder, "portcullis_upstream_ejections", "Endpoints left out after failures")?;
+    for (upstream, series) in upstreams {
+        count_with(&mut metric, &[("upstream", upstream.as_str())], series.ejections.sum())?;
+    }
+    let mut metric =
+        gauge(encoder, "portcullis_upstream_endpoint_healthy", "1 while an endpoint is not left out")?;
+    for (upstream, series) in upstreams {
+        let endpoints = lock(&series.endpoints);
+        for (endpoint, is_usable) in endpoints.iter() {
+            metric
+                .encode_family(&[("upstream", upstream.as_str()), ("endpoint", endpoint.as_str())])?
+                .encode_gauge(&i64::from(*is_usable))?;
         }
     }
     Ok(())

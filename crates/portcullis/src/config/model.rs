@@ -23,6 +23,7 @@ use super::problem::Span;
 pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
 pub use super::raw::operation::{LogFormat, LogLevel};
+pub use super::raw::upstream::Balance;
 pub use super::secrets::*;
 pub use super::values::field::ExpectedPeer;
 pub use super::values::network::{Endpoint, FetchUrl, Scheme};
@@ -249,6 +250,12 @@ pub enum ServerTrust {
 pub struct Upstream {
     /// Its servers, never empty, all of one scheme.
     pub endpoints: Vec<Endpoint>,
+    /// How requests are spread over them.
+    pub balance: Balance,
+    /// When one is left out; `None` is never.
+    pub ejection: Option<Ejection>,
+    /// How many percent of the requests may be sent again.
+    pub retry_budget: u8,
     /// TLS; `None` for plain HTTP.
     pub tls: Option<UpstreamTls>,
     /// Time to connect.
@@ -265,6 +272,17 @@ pub struct Upstream {
     pub pool_per_core: NonZeroU32,
     /// What the gateway shows it in a field of every request.
     pub credentials: Option<UpstreamCredentials>,
+}
+
+/// When a failing endpoint is left out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ejection {
+    /// After so many failures in a row.
+    pub failures: NonZeroU32,
+    /// For so long.
+    pub time: Duration,
+    /// If more than so many percent are out, all are asked.
+    pub at_most: u8,
 }
 
 /// TLS to an upstream.

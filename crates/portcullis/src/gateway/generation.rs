@@ -44,7 +44,7 @@ pub(super) struct Living {
     /// What keeps material from stores fresh.
     pub(super) jobs: BTreeMap<JobKey, Arc<LivingJob>>,
     pub(super) limits: BTreeMap<Name, LivingLimit>,
-    upstreams: BTreeMap<Name, LivingUpstream>,
+    pub(super) upstreams: BTreeMap<Name, LivingUpstream>,
     concurrency: BTreeMap<Name, Arc<Concurrency>>,
     listeners: BTreeMap<Name, LivingListener>,
     pools: HashMap<String, PoolKey>,
@@ -213,19 +213,7 @@ impl Living {
             if u32::try_from(place) != Ok(index.0) {
                 return Err(broken("its place differs between routes and policies"));
             }
-            let action = match &route.action {
-                model::Action::Forward { upstream, rewrite } => Action::Forward {
-                    upstream: next
-                        .upstreams
-                        .get(upstream)
-                        .map(|living| Arc::clone(&living.upstream))
-                        .ok_or_else(|| broken("its upstream is missing"))?,
-                    rewrite: rewrite.clone(),
-                },
-                model::Action::Respond { status, body } => {
-                    Action::Respond { status: *status, body: body.clone().into() }
-                }
-            };
+            let action = next.action(&route.action).ok_or_else(|| broken("its upstream is missing"))?;
             let named =
                 next.named_limits(&route.limits).ok_or_else(|| broken("one of its limits is missing"))?;
             let (edge, later): (Vec<_>, Vec<_>) =
@@ -261,6 +249,19 @@ impl Living {
             });
         }
         Ok(routes)
+    }
+
+    /// `None` if its upstream is missing.
+    fn action(&self, action: &model::Action) -> Option<Action> {
+        Some(match action {
+            model::Action::Forward { upstream, rewrite } => Action::Forward {
+                upstream: Arc::clone(&self.upstreams.get(upstream)?.upstream),
+                rewrite: rewrite.clone(),
+            },
+            model::Action::Respond { status, body } => {
+                Action::Respond { status: *status, body: body.clone().into() }
+            }
+        })
     }
 
     /// The cap of a route: slots that are taken count on under another cap.

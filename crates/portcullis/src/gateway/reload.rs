@@ -288,6 +288,7 @@ impl Reloader {
             self.metrics.shadow_policies(counts.collect());
         }
         self.living.tokens.values().for_each(|token| token.keys.look(now));
+        self.living.upstreams.values().for_each(|living| living.look(tokio::time::Instant::now()));
         self.open_listeners();
         self.living.withdraw_ended(now);
         self.metrics.secret_stores(self.living.store_counts(now));

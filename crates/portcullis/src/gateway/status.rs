@@ -56,6 +56,7 @@ pub(super) fn status(reloader: &Reloader, now: SystemTime) -> Value {
         "certificates": certificates(&reloader.living, now),
         "trust": trust(&reloader.living, now),
         "keys": keys(&reloader.living, now),
+        "upstreams": upstreams(&reloader.living),
         "stores": stores(&reloader.living, now),
         "material": material(&reloader.living, now),
         "refusals": refusals.into_iter().map(|(code, count)| (code.to_owned(), json!(count))).collect::<Map<_, _>>(),
@@ -132,6 +133,11 @@ fn stores(living: &Living, now: SystemTime) -> Map<String, Value> {
         }
     };
     living.stores.iter().map(|(name, living)| (name.to_string(), entry(&living.store))).collect()
+}
+
+fn upstreams(living: &Living) -> Map<String, Value> {
+    let now = tokio::time::Instant::now();
+    living.upstreams.iter().map(|(name, living)| (name.to_string(), living.status(now))).collect()
 }
 
 /// What comes from stores: how old it is, how long it lives, and why it is not renewed if it is not.

@@ -1,11 +1,12 @@
 //! Upstreams of a running gateway, and the keys of their pools.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use proxy::upstream::{Endpoint, Timeouts, Upstream};
+use proxy::upstream::{Balance, Balancing, Budget, Ejection, Endpoint, Health, PoolKey, Timeouts, Upstream};
+use serde_json::{Map, Value, json};
 use telemetry::Metrics;
 use tls::{ClientSpec, ClientTls, Expect, UpstreamTrust};
+use tokio::time::Instant;
 
 use super::generation::{BuildError, Living};
 use crate::config::model::{self, ExpectedPeer, Name, UpstreamTls};
@@ -35,6 +36,7 @@ impl LivingUpstream {
             return Ok(former.clone());
         }
         let failed = |reason: &dyn std::fmt::Display| BuildError::new(format!("upstream `{name}`"), reason);
+        let now = Instant::now();
         let mut endpoints = Vec::with_capacity(definition.endpoints.len());
         for endpoint in &definition.endpoints {
             let tls = match &definition.tls {
@@ -45,11 +47,15 @@ impl LivingUpstream {
                 }
                 None => None,
             };
+            let pool = living.pool(pool_identity(endpoint, definition.tls.as_ref(), &slots));
             endpoints.push(Endpoint {
                 host: endpoint.host.to_string(),
                 port: endpoint.port,
                 tls,
-                pool: living.pool(pool_identity(endpoint, definition.tls.as_ref(), &slots)),
+                pool,
+                health: former
+                    .and_then(|former| former.health(pool))
+                    .unwrap_or_else(|| Arc::new(Health::new(now))),
             });
         }
         let upstream = Upstream {
@@ -65,10 +71,45 @@ impl LivingUpstream {
             idle: definition.pool_idle,
             idle_per_core: definition.pool_per_core.get() as usize,
             series: metrics.upstream(name.as_str()),
-            turn: AtomicUsize::new(0),
+            balancing: balancing(definition, now),
         };
         Ok(Self { definition: definition.clone(), slots, upstream: Arc::new(upstream) })
     }
+
+    /// What is known of an endpoint that stays.
+    fn health(&self, pool: PoolKey) -> Option<Arc<Health>> {
+        let stays = self.upstream.endpoints.iter().find(|endpoint| endpoint.pool == pool)?;
+        Some(stays.health.clone())
+    }
+
+    /// Tells the metrics which endpoints are used.
+    pub(super) fn look(&self, now: Instant) {
+        let endpoints = self.definition.endpoints.iter().zip(&self.upstream.endpoints);
+        let usable = endpoints.map(|(name, endpoint)| (name.to_string(), endpoint.health.is_usable(now)));
+        self.upstream.series.endpoints(usable.collect());
+    }
+
+    /// What `status` shows of its endpoints.
+    pub(super) fn status(&self, now: Instant) -> Value {
+        let endpoints = self.definition.endpoints.iter().zip(&self.upstream.endpoints);
+        let state = endpoints.map(|(name, endpoint)| {
+            let state = if endpoint.health.is_usable(now) { "usable" } else { "ejected" };
+            (name.to_string(), json!({ "state": state, "failures": endpoint.health.failures() }))
+        });
+        Value::Object(state.collect::<Map<_, _>>())
+    }
+}
+
+fn balancing(definition: &model::Upstream, now: Instant) -> Balancing {
+    let balance = match definition.balance {
+        model::Balance::RoundRobin => Balance::RoundRobin,
+        model::Balance::LeastLoaded => Balance::LeastLoaded,
+    };
+    let count = definition.endpoints.len();
+    let ejection =
+        definition.ejection.map(|rules| Ejection { failures: rules.failures.get(), time: rules.time });
+    let out = definition.ejection.map_or(0, |rules| count * usize::from(rules.at_most) / 100);
+    Balancing::new(balance, ejection, count.saturating_sub(out), Budget::new(definition.retry_budget, now))
 }
 
 fn client_spec(endpoint: &model::Endpoint, tls: &UpstreamTls, living: &Living) -> Option<ClientSpec> {

@@ -25,7 +25,9 @@ use crate::normalize::fields::Reserved;
 use crate::route::{Action, HostPattern, PathPattern, PathRules, Route, Router};
 use crate::snapshot::{Bounds, Listener, Snapshot};
 use crate::token::RouteToken;
-use crate::upstream::{Endpoint, FieldCredential, PoolKey, Timeouts, Upstream};
+use crate::upstream::{
+    Balance, Balancing, Budget, Endpoint, FieldCredential, Health, PoolKey, Timeouts, Upstream,
+};
 
 /// When the tests begin, in seconds.
 const START: u64 = 1_800_000_000;
@@ -158,13 +160,19 @@ impl Scene {
                 port: upstream.port(),
                 tls: self.tls.clone(),
                 pool: PoolKey(1),
+                health: Arc::new(Health::new(tokio::time::Instant::now())),
             }],
             credential: self.credential.clone(),
             timeouts: Timeouts { connect: PATIENCE, response: PATIENCE, idle: PATIENCE, whole: None },
             idle: PATIENCE,
             idle_per_core: 8,
             series: metrics.upstream("orders"),
-            turn: AtomicUsize::new(0),
+            balancing: Balancing::new(
+                Balance::RoundRobin,
+                None,
+                1,
+                Budget::new(20, tokio::time::Instant::now()),
+            ),
         };
         let route = |index, action, token| Route {
             name: "all".into(),

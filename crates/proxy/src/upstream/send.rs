@@ -9,7 +9,9 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
+use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
+use super::health::Health;
 use super::{FieldCredential, PoolKey, Upstream};
 use crate::body::{Lease, Progress, RequestBody};
 use crate::core::Core;
@@ -30,7 +32,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Returning {
     sender: SendRequest<RequestBody>,
-    upstream: Arc<Upstream>,
+    busy: Busy,
     pool: PoolKey,
     material: u64,
     /// In use until the answer has ended.
@@ -41,27 +43,52 @@ impl Returning {
     /// How long the upstream may send nothing of a response that has begun.
     #[must_use]
     pub fn silence(&self) -> Duration {
-        self.upstream.timeouts.idle
+        self.busy.upstream.timeouts.idle
     }
 
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
-        let Self { sender, upstream, pool, material, credential } = self;
+        let Self { sender, busy, pool, material, credential } = self;
         drop(credential);
-        core.pools.borrow_mut().put(
-            pool,
-            material,
-            sender,
-            core.tick() + upstream.idle,
-            upstream.idle_per_core,
-        );
+        let Upstream { idle, idle_per_core, .. } = *busy.upstream;
+        core.pools.borrow_mut().put(pool, material, sender, core.tick() + idle, idle_per_core);
+    }
+}
+
+/// A request that counts as in flight at an endpoint until this is dropped, where that counts.
+#[derive(Debug)]
+struct Busy {
+    upstream: Arc<Upstream>,
+    place: usize,
+}
+
+impl Busy {
+    fn new(upstream: &Arc<Upstream>, place: usize) -> Self {
+        let busy = Self { upstream: upstream.clone(), place };
+        busy.health().inspect(|health| health.begin());
+        busy
+    }
+
+    fn health(&self) -> Option<&Health> {
+        match self.upstream.balancing.balance {
+            Balance::RoundRobin => None,
+            Balance::LeastLoaded => Some(&self.upstream.endpoints.get(self.place)?.health),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.health().inspect(|health| health.end());
     }
 }
 
 /// Forwards a request, which carries `credential`. Only with a lease, which only a permit gives: forwarding without authorisation does not compile.
 ///
-/// Retries once, on a fresh connection, when a reused one died before a byte was answered, and only if nothing was
-/// sent or the method is safe (RFC 9110 section 9.2.1) and the request has no body.
+/// It is sent again only if nothing of it was sent, or if its method is safe (RFC 9110 section 9.2.1), it has no body and
+/// not a byte was answered: on a fresh connection when a reused one died, which happens to connections that wait; and on
+/// another endpoint when a fresh one did or none could be made, as long as the time for the response and the retry
+/// budget allow it. What may have arrived goes to one other endpoint at most.
 ///
 /// # Errors
 /// No connection, no answer in time or before the lease ends, or an answer that is no HTTP.
@@ -69,62 +96,110 @@ pub async fn send(
     lease: Lease,
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
 ) -> Result<Answer, Refusal> {
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
-    let endpoint = upstream.next().ok_or_else(protocol)?;
-    let material = upstream.material(endpoint);
     let progress = request.body().progress();
-    let reused = core.pools.borrow_mut().take(endpoint.pool, material);
-    let (mut sender, spare) = match reused {
-        Some(sender) => (sender, spare(&request)),
-        // Boxed: it is rare, and every request would carry the room for a TLS handshake.
-        None => (Box::pin(connect(core, upstream, endpoint)).await?, None),
-    };
-    let first = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
-    let again = match (first, spare) {
-        (Err(Failure::Unsent(request)), _) => Again::With(*request),
-        (Err(Failure::Died), Some(request)) => Again::With(request),
-        (outcome, _) => Again::Not(outcome),
-    };
-    let outcome = match again {
-        Again::Not(outcome) => outcome,
-        Again::With(request) => {
-            upstream.series.requested(core.id.index(), "retried");
-            sender = Box::pin(connect(core, upstream, endpoint)).await?;
-            attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await
+    let (mut tries, mut place) = Tries::begin(upstream, core.tick()).ok_or_else(protocol)?;
+    let mut is_stale = false;
+    loop {
+        let endpoint = upstream.endpoints.get(place).ok_or_else(protocol)?;
+        let material = upstream.material(endpoint);
+        let reused = if is_stale { None } else { core.pools.borrow_mut().take(endpoint.pool, material) };
+        let is_reused = reused.is_some();
+        let mut sender = match reused {
+            Some(sender) => sender,
+            // Boxed: it is rare, and every request would carry the room for a TLS handshake.
+            None => match Box::pin(connect(core, upstream, endpoint)).await {
+                Ok(sender) => sender,
+                // What all of them need is not there: no other one would do.
+                Err(refusal @ Refusal::CredentialUnavailable { .. }) => return Err(refusal),
+                Err(refusal) => {
+                    upstream.failed(core, endpoint);
+                    place = tries.again(core, upstream, Again::NotConnected).ok_or(refusal)?;
+                    is_stale = false;
+                    continue;
+                }
+            },
+        };
+        let spare = if is_reused || tries.may_resend(upstream) { spare(&request) } else { None };
+        let busy = Busy::new(upstream, place);
+        let began = upstream.stopwatch();
+        let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
+        let failure = match outcome {
+            Ok(response) => {
+                upstream.series.requested(core.id.index(), "ok");
+                upstream.answered(endpoint, began);
+                let connection = Returning { sender, busy, pool: endpoint.pool, material, credential };
+                return Ok(Answer { response, lease, connection });
+            }
+            Err(failure) => failure,
+        };
+        let (result, refusal) = failure.refusal(upstream, progress.as_deref());
+        if result != "client" && failure.is_the_endpoints(is_reused) {
+            upstream.failed(core, endpoint);
         }
-    };
-    let (result, refusal) = match outcome {
-        Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-            upstream.series.requested(core.id.index(), "ok");
-            let upstream = upstream.clone();
-            let connection = Returning { sender, upstream, pool: endpoint.pool, material, credential };
-            return Ok(Answer { response, lease, connection });
+        let again = failure.again(spare);
+        is_stale = is_reused && again.is_some();
+        let next = again.and_then(|(request, why)| {
+            Some((request, if is_stale { place } else { tries.again(core, upstream, why)? }))
+        });
+        let Some(next) = next else {
+            upstream.series.requested(core.id.index(), result);
+            return Err(refusal);
+        };
+        (request, place) = next;
+        upstream.series.requested(core.id.index(), "retried");
+        if is_stale {
+            upstream.series.retried(core.id.index(), "stale");
         }
-        Err(Failure::Late) => ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string())),
-        Ok(_) | Err(Failure::Died | Failure::Unsent(_)) => match progress.and_then(|p| p.failure()) {
-            Some(refusal) => ("client", refusal),
-            None => ("protocol", protocol()),
-        },
-    };
-    upstream.series.requested(core.id.index(), result);
-    Err(refusal)
+    }
 }
 
-enum Again {
-    Not(Result<Response<Incoming>, Failure>),
-    With(Request<RequestBody>),
-}
-
+/// Why there is no answer.
 enum Failure {
     /// The connection ended without an answer.
     Died,
+    /// The lease ended before the answer.
+    Ended,
     /// No answer in time.
     Late,
+    /// It switches protocols unasked.
+    Switched,
     /// The connection ended before a byte of this request was sent.
     Unsent(Box<Request<RequestBody>>),
+}
+
+impl Failure {
+    /// In a word, and as what the client gets.
+    fn refusal(&self, upstream: &Upstream, progress: Option<&Progress>) -> (&'static str, Refusal) {
+        match self {
+            Self::Ended | Self::Late => ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string())),
+            Self::Died | Self::Switched | Self::Unsent(_) => match progress.and_then(Progress::failure) {
+                Some(refusal) => ("client", refusal),
+                None => ("protocol", Refusal::UpstreamProtocol(upstream.name.to_string())),
+            },
+        }
+    }
+
+    /// True if it speaks against the endpoint. A reused connection that died does not: they do when they wait.
+    fn is_the_endpoints(&self, is_reused: bool) -> bool {
+        match self {
+            Self::Late | Self::Switched => true,
+            Self::Died | Self::Unsent(_) => !is_reused,
+            Self::Ended => false,
+        }
+    }
+
+    /// What may be sent again: what was not sent, or the copy of what may have arrived.
+    fn again(self, spare: Option<Request<RequestBody>>) -> Option<(Request<RequestBody>, Again)> {
+        match self {
+            Self::Unsent(request) => Some((*request, Again::NotSent)),
+            Self::Died => spare.map(|spare| (spare, Again::Died)),
+            Self::Ended | Self::Late | Self::Switched => None,
+        }
+    }
 }
 
 /// Sends once. The clock for the answer stands still while the request's body is still on its way: a slow body has
@@ -140,6 +215,9 @@ async fn attempt(
     loop {
         let late = Instant::now() + upstream.timeouts.response;
         match timeout_at(lease.ends().map_or(late, |ends| ends.min(late)), answer.as_mut()).await {
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Failure::Switched);
+            }
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(mut error)) => {
                 return Err(match error.take_message() {
@@ -150,7 +228,7 @@ async fn attempt(
                     }
                 });
             }
-            Err(_) if lease.ends().is_some_and(|ends| ends <= Instant::now()) => return Err(Failure::Late),
+            Err(_) if lease.ends().is_some_and(|ends| ends <= Instant::now()) => return Err(Failure::Ended),
             Err(_) if progress.is_some_and(Progress::moved) => {}
             Err(_) => return Err(Failure::Late),
         }

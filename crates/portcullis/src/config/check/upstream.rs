@@ -8,7 +8,8 @@ use super::listener::{count, time};
 use super::{Check, flat};
 use crate::config::finding::Finding;
 use crate::config::model::{
-    Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamCredentials, UpstreamTls,
+    Ejection, Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamCredentials,
+    UpstreamTls,
 };
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::upstream as raw;
@@ -34,6 +35,9 @@ impl Check<'_> {
         let (idle, per_core) = flat(raw.pool).map_or((None, None), |pool| (pool.idle, pool.per_core));
         Some(Upstream {
             endpoints: endpoints.into_iter().map(|endpoint| endpoint.value).collect(),
+            balance: flat(raw.balance).unwrap_or_default(),
+            ejection: ejection(flat(raw.ejection)),
+            retry_budget: flat(flat(raw.retry).and_then(|retry| retry.budget)).map_or(20, |share| share.0),
             tls,
             connect: time(connect, Duration::from_secs(5)),
             response: time(response, Duration::from_secs(30)),
@@ -150,4 +154,17 @@ impl Check<'_> {
         }
         names
     }
+}
+
+fn ejection(raw: Option<raw::Ejection>) -> Option<Ejection> {
+    let (failures, time_out, at_most) = match raw {
+        Some(raw::Ejection::Off) => return None,
+        Some(raw::Ejection::Rules(rules)) => (rules.failures, rules.r#for, rules.at_most),
+        None => (None, None, None),
+    };
+    Some(Ejection {
+        failures: count(failures, const { NonZeroU32::new(5).unwrap() }),
+        time: time(time_out, Duration::from_secs(10)),
+        at_most: flat(at_most).map_or(50, |share| share.0),
+    })
 }

@@ -5,21 +5,29 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::config::reader::{Field, Secret};
 use crate::config::values::field::{CredentialField, ExpectedPeer};
 use crate::config::values::network::Endpoint;
 use crate::config::values::pattern::{Name, SniName};
-use crate::config::values::quantity::{Count, Timespan};
+use crate::config::values::quantity::{Count, Percent, Timespan};
 use crate::config::values::secret::SecretText;
 
 /// A server, or several alike.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Upstream {
-    /// Its servers, taken in turn; all plain or all over TLS.
+    /// Its servers, which stand in for each other; all plain or all over TLS.
     pub(in crate::config) endpoints: Field<Vec<Field<Endpoint>>>,
+    /// How requests are spread over them: `round_robin` (default) or `least_loaded`.
+    pub(in crate::config) balance: Option<Field<Balance>>,
+    /// When one of several that fails is left out: a mapping, or `off`. Default: the mapping's defaults.
+    pub(in crate::config) ejection: Option<Field<Ejection>>,
+    /// What is sent again to another of them, if no connection came about, or if the method is safe, there is no body and
+    /// the connection died without an answer.
+    pub(in crate::config) retry: Option<Field<Retry>>,
     /// TLS to it. Default for `https`: system trust, the endpoint's name.
     pub(in crate::config) tls: Option<Field<UpstreamTls>>,
     /// How long things may take.
@@ -28,6 +36,46 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) pool: Option<Field<Pool>>,
     /// What the gateway shows it in a field of every request; a new value takes over without a reload. Default: nothing.
     pub(in crate::config) credentials: Option<Field<Secret<UpstreamCredentials>>>,
+}
+
+/// How requests are spread over endpoints.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Each in its turn.
+    #[default]
+    RoundRobin,
+    /// The better of two chosen by chance: latency (peaks count at once) × requests in flight.
+    LeastLoaded,
+}
+
+/// When a failing endpoint is left out.
+#[derive(Debug)]
+pub(in crate::config) enum Ejection {
+    /// Never.
+    Off,
+    /// By these rules.
+    Rules(EjectionRules),
+}
+
+/// When a failing endpoint is left out: no connection, no answer in time, or one that is no HTTP. A status is an answer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct EjectionRules {
+    /// After so many failures in a row. Default: 5.
+    pub(in crate::config) failures: Option<Field<Count>>,
+    /// For so long; the first failure after it leaves it out again. Default: 10s.
+    pub(in crate::config) r#for: Option<Field<Timespan>>,
+    /// If more than this share is left out, all are asked. Default: 50%.
+    pub(in crate::config) at_most: Option<Field<Percent>>,
+}
+
+/// How much is sent again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Retry {
+    /// Of all requests; five a second are always allowed. Default: 20%.
+    pub(in crate::config) budget: Option<Field<Percent>>,
 }
 
 /// What the gateway shows an upstream; what callers send in the same field never reaches it.
@@ -148,5 +196,46 @@ impl JsonSchema for UpstreamTrust {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let name = generator.subschema_for::<Name>();
         json_schema!({ "oneOf": [{ "const": "system" }, { "type": "array", "items": name, "minItems": 1 }] })
+    }
+}
+
+impl<'de> Deserialize<'de> for Ejection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EjectionVisitor;
+
+        impl<'de> Visitor<'de> for EjectionVisitor {
+            type Value = Ejection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off` or a mapping with `failures`, `for` and `at_most`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Ejection, E> {
+                match text {
+                    "off" => Ok(Ejection::Off),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Ejection, A::Error> {
+                EjectionRules::deserialize(MapAccessDeserializer::new(map)).map(Ejection::Rules)
+            }
+        }
+
+        deserializer.deserialize_any(EjectionVisitor)
+    }
+}
+
+impl JsonSchema for Ejection {
+    fn schema_name() -> Cow<'static, str> {
+        "Ejection".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let rules = generator.subschema_for::<EjectionRules>();
+        json_schema!({
+            "description": "When a failing endpoint is left out: never, or by these rules.",
+            "oneOf": [{ "const": "off" }, rules],
+        })
     }
 }

@@ -95,7 +95,21 @@ impl Word for Count {
     }
 }
 
+/// A share in percent, from 1 to 100.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Percent(pub(in crate::config) u8);
+
+impl Word for Percent {
+    const EXPECTED: &'static str = "a share such as `20%`, from `1%` to `100%`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let share = text.strip_suffix('%').and_then(digits).and_then(|share| u8::try_from(share).ok());
+        share.filter(|share| (1..=100).contains(share)).map(Self).ok_or(Misread::Other)
+    }
+}
+
 words! {
+    Percent: "^([1-9][0-9]?|100)%$",
     Count: { "type": "integer", "minimum": 1, "maximum": 4_294_967_295_u32 },
     Timespan: "^[0-9]+(ms|s|m|h|d)$",
     Tolerance: "^[0-9]+(ms|s|m|h|d)$",
@@ -143,6 +157,7 @@ mod tests {
         assert_eq!(Size::parse("32KiB").unwrap().0.get(), 32 * 1024);
         assert_eq!(ByteRate::parse("1KiB/s").unwrap().0.get(), 1024);
         assert_eq!(Tolerance::parse("0s").unwrap().0, Duration::ZERO);
+        assert_eq!(Percent::parse("100%").unwrap().0, 100);
     }
 
     #[test]
@@ -154,6 +169,9 @@ mod tests {
         }
         for text in ["", "1", "1KB", "0B", "99999999999GiB", "KiB"] {
             assert!(Size::parse(text).is_err(), "{text}");
+        }
+        for text in ["", "%", "20", "0%", "101%", "-5%", "2.5%", "20 %"] {
+            assert!(Percent::parse(text).is_err(), "{text}");
         }
         for text in ["", "5", "5/d", "0/s", "/s", "-1/s", "5/s/s"] {
             assert!(Rate::parse(text).is_err(), "{text}");
