@@ -49,14 +49,12 @@ def http(out, file, over, runner="run_http1.py"):
         else: command += ["--pid", str(g.pid)]
         report = run(out, name, command); p50 = calm.stop(); alive = g.alive(); r = row(name, report["totals"], g.peak() // 1024 if alive else None, calm=p50)
         if not alive: r["totals"]["FAIL"] = r["totals"].get("FAIL", 0) + 1
-        # A valid request that is not served is a failure, whatever its level.
         return r
 
 
 def mtls(out):
     certs = os.path.join(out, "mtls"); shutil.rmtree(certs, ignore_errors=True); maker = os.path.join(out, "build_mtls.py"); shutil.copy(os.path.join(HERE, "build_mtls.py"), maker)
-    for f in ("mtls.json",): shutil.copy(os.path.join(HERE, f), os.path.join(out, "cases-" + f))
-    subprocess.run([sys.executable, maker, "--out", certs], check=True, stdout=subprocess.DEVNULL, cwd=out); rows = []; totals = collections.Counter(); peak = 0
+    subprocess.run([sys.executable, maker, "--out", certs], check=True, stdout=subprocess.DEVNULL, cwd=out); totals = collections.Counter(); peak = 0
     policy = 'permit(principal is Spiffe, action, resource) when { principal.trust_domain == "lab.test" && principal.path like "/ns/a/*" };'
     for crl, only in (("crl.pem", "MT"), ("crl-stale.pem", "MT-62"), ("crl-wrong-signer.pem", "MT-63"), ("crl-garbage.pem", "MT-64"), ("crl-idp.pem", "MT-65")):
         with Gateway(policy) as g:
@@ -74,7 +72,8 @@ def mtls(out):
                     if r["id"] not in ("MT-62", "MT-63", "MT-64", "MT-65"): totals[r["verdict"]] += 1
             else: totals["PASS" if report["results"][0]["got"] == "reject" else "FAIL"] += 1
             backend.s.close()
-    rows.append(row("mtls", totals, peak)); return rows[0]
+    # Parameters, not certificates: tests/promises promise_03, promise_04 and promise_11.
+    totals["SKIP"] += sum(c["id"].startswith("MH") for c in json.load(open(os.path.join(HERE, "mtls.json")))["cases"]); return row("mtls", totals, peak)
 
 
 def jwt(out):
@@ -111,7 +110,7 @@ def jwt(out):
 
 
 def own(out, file):
-    name = file[:-5]; report = run(out, name, [os.path.join(HERE, f"run_{name}.py")]); return row(name, report["totals"], report.get("peak_rss_mb"), BOUND_SLOW)
+    name = file[:-5]; report = run(out, name, [os.path.join(HERE, f"run_{name}.py")]); return row(name, report["totals"], report.get("peak_rss_mb"), BOUND_SLOW if name == "slow" else BOUND)
 
 
 def main():
@@ -135,7 +134,7 @@ def main():
         report = os.path.join(a.out, r["name"] + ".json")
         for result in json.load(open(report))["results"] if os.path.exists(report) else []:
             if result["verdict"] == "FAIL": print(f"FAIL {r['name']} {result['id']}: {'; '.join(map(str, result.get('notes') or [result.get('note')]))[:200]}")
-    return 1 if bad else 0
+    return 2 if not rows else 1 if bad else 0
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -11,6 +11,7 @@ from gateway import ALL, HOST, Gateway, Signer, site
 from run_http1 import Backend
 
 LIMITED = "/public/limited"
+PEAK = []  # MB, of every gateway that ran
 
 
 class Lab:
@@ -30,7 +31,8 @@ class Lab:
         self.gateway.start(config); self.began = time.monotonic(); self.backend.start()
 
     def __enter__(self): return self
-    def __exit__(self, *_): self.gateway.stop(); self.backend.s.close()
+    def __exit__(self, *_):
+        PEAK.append(self.gateway.peak() // 1024 if self.gateway.alive() else 0); self.gateway.stop(); self.backend.s.close()
 
     def arrived(self):
         with self.backend.lock: return len(self.backend.reqs)
@@ -248,7 +250,7 @@ def main():
     cases = [c for c in json.load(open(os.path.join(HERE, "rate_limit.json")))["cases"] if re.search(a.only, c["id"] + " " + c["class"])]
     with ThreadPoolExecutor(a.parallel) as pool: results = list(pool.map(run_case, cases))
     totals = collections.Counter(r["verdict"] for r in results); print(len(results), "cases", dict(totals))
-    if a.json: json.dump(dict(totals=totals, results=results), open(a.json, "w"), indent=1)
+    if a.json: json.dump(dict(totals=totals, peak_rss_mb=max(PEAK, default=0), results=results), open(a.json, "w"), indent=1)
     return 1 if totals["FAIL"] else 0
 
 

@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__)); sys.path.insert(0, HERE)
 from gateway import HOST, Gateway, Signer, certificate, site
 IDLE, CEILING = 8, 18.0
 # kB; a large answer that nobody takes: what is read of it at once (32 KiB) lies in the socket's reader, a channel and the writer.
-PER_CONNECTION, PER_ANSWER = 64, 192
+PER_CONNECTION, PER_ANSWER = 64, 256
 BIG = b"x" * 65536
 
 
@@ -127,8 +127,8 @@ async def slow_read(run):
     conns = []
     async def one(_):
         r, w = await run.connect(rcvbuf=2048); w.write(GET("/public/big") + b"\r\n"); await r.readexactly(32); w.transport.pause_reading() if w.transport.is_reading() else None; conns.append(w)
-    began = time.monotonic(); await run.crowd(one, run.p["connections"])
-    return await gone(run, began, conns)
+    await run.crowd(one, run.p["connections"])
+    return await gone(run, time.monotonic(), conns)
 
 
 async def gone(run, began, conns):
