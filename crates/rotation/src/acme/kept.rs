@@ -66,9 +66,12 @@ impl Kept {
         self.names.iter().any(|own| names.contains(own))
     }
 
-    /// With its pair, if that is valid now.
-    pub(super) fn load(self, now: SystemTime) -> Option<Loaded> {
+    /// With its pair, if that is valid now. What a file says of times is believed as far as the certificate allows.
+    pub(super) fn load(mut self, now: SystemTime) -> Option<Loaded> {
         let credential = Credential::from_pem(self.certificate.as_bytes(), self.key.as_bytes(), now).ok()?;
+        (self.begins, self.ends) = (seconds(credential.not_before()), seconds(credential.not_after()));
+        self.renew_at = self.renew_at.min(self.ends);
+        self.ask_at = self.ask_at.map(|at| at.min(self.ends));
         Some(Loaded { kept: self, credential: Arc::new(credential) })
     }
 
@@ -191,6 +194,24 @@ mod tests {
         assert_eq!((kept.renew_at, kept.ask_at), (1_066_666, Some(1_003_700)));
         kept.answered(Answer::Unsupported, now, 0.5);
         assert_eq!((kept.renew_at, kept.ask_at), (1_066_666, None));
+    }
+
+    #[test]
+    fn times_in_a_file_that_no_clock_can_hold_end_with_the_certificate() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let (ends, now) = (1_775_001_600, time(1_770_000_000));
+        let mut odd = kept();
+        (odd.begins, odd.ends, odd.renew_at, odd.ask_at) = (u64::MAX, 0, u64::MAX, Some(u64::MAX));
+        (odd.certificate, odd.key) = (certificate, key.serialize_pem());
+        let mut loaded = odd.load(now).unwrap();
+        assert_eq!(loaded.kept.renew_at(), time(ends));
+        assert!(loaded.life(now).again_in.is_some());
+        loaded.kept.answered(window(1_771_000_000, 1_771_000_000), now, 0.5);
+        assert_eq!(loaded.kept.renew_at(), time(1_771_000_000));
     }
 
     #[test]
