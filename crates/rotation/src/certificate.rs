@@ -143,6 +143,15 @@ impl PkiCertificate {
             || self.uris.iter().find(|uri| !credential.uris().any(|own| own == uri.as_str())).cloned();
         match missing_name.or_else(missing_address).or_else(missing_uri) {
             Some(name) => Err(Rejection::Name(name)),
+            None => self.check_nothing_else(credential),
+        }
+    }
+
+    /// A listener chooses among its certificates by their DNS names: one more would take connections from another entry.
+    fn check_nothing_else(&self, credential: &Credential) -> Result<(), Rejection> {
+        let asked = || self.dns_names.iter().chain(&self.common_name);
+        match credential.dns_names().find(|own| !asked().any(|name| name.eq_ignore_ascii_case(own))) {
+            Some(name) => Err(Rejection::UnaskedName(name.to_owned())),
             None => Ok(()),
         }
     }

@@ -53,6 +53,9 @@ pub enum Rejection {
     /// A name that was asked for is missing.
     #[error("the certificate does not name `{0}`")]
     Name(String),
+    /// A DNS name that nobody asked for: by it the certificate would stand in the place of another one.
+    #[error("the certificate names `{0}`, which was not asked for")]
+    UnaskedName(String),
     /// What serves lives longer.
     #[error("the certificate ends before the one that serves")]
     EndsEarlier,

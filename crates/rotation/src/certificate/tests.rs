@@ -131,6 +131,16 @@ fn a_certificate_that_does_not_name_all_that_was_asked_for_is_refused() {
 }
 
 #[test]
+fn a_dns_name_that_was_not_asked_for_is_refused_unless_it_is_the_common_name() {
+    let root = Authority::root("root");
+    let issued = root.issue(Leaf::server(&["edge.example.com", "bank.example.com"]));
+    let refused = check(&issued, root.pem(), None, |_| {}).unwrap_err();
+    assert_eq!(refused, "the certificate names `bank.example.com`, which was not asked for");
+    let common_name = |it: &mut PkiCertificate| it.common_name = Some("Bank.example.com".into());
+    assert!(check(&issued, root.pem(), None, common_name).is_ok());
+}
+
+#[test]
 fn a_certificate_of_another_key_is_refused() {
     let root = Authority::root("root");
     let mut issued = root.issue(leaf());
