@@ -54,6 +54,15 @@ fn no_request_fails_beside_a_dead_endpoint_and_it_is_left_out() {
         assert_eq!(gateway.ask(Ask::get(API, "/x")).status, 200);
         (healthy(&dead) == Some(0) && healthy(&good.url()) == Some(1)).then_some(())
     });
+    let socket = scene.site.path("control.sock");
+    eventually("`status` tells", || {
+        assert_eq!(gateway.ask(Ask::get(API, "/x")).status, 200);
+        let told =
+            scene.site.portcullis(&["status", "--format", "json", "--socket", socket.to_str().unwrap()]);
+        let told: Value = serde_json::from_str(&told.stdout).unwrap();
+        let state = |endpoint: &str| told["upstreams"]["app"][endpoint]["state"].clone();
+        (state(&dead) == "ejected" && state(&good.url()) == "usable").then_some(())
+    });
 }
 
 #[test]

@@ -100,13 +100,22 @@ impl Upstream {
     }
 
     /// Takes note that an endpoint answered.
-    fn answered(&self, endpoint: &Endpoint, began: Option<Instant>) {
+    fn answered(&self, core: &Core, endpoint: &Endpoint, began: Option<Instant>) {
+        self.series.requested(core.id.index(), "ok");
         if self.endpoints.len() > 1 {
             endpoint.health.succeeded();
             if let Some(began) = began {
                 let now = Instant::now();
                 endpoint.health.took(now.saturating_duration_since(began), now);
             }
+        }
+    }
+
+    /// Counts a request that is sent again; it is stale if a reused connection had died under it.
+    fn retried(&self, core: &Core, is_stale: bool) {
+        self.series.requested(core.id.index(), "retried");
+        if is_stale {
+            self.series.retried(core.id.index(), "stale");
         }
     }
 

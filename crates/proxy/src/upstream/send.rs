@@ -60,11 +60,13 @@ impl Returning {
 struct Busy {
     upstream: Arc<Upstream>,
     place: usize,
+    /// Since when, where that counts.
+    began: Option<Instant>,
 }
 
 impl Busy {
     fn new(upstream: &Arc<Upstream>, place: usize) -> Self {
-        let busy = Self { upstream: upstream.clone(), place };
+        let busy = Self { upstream: upstream.clone(), place, began: upstream.stopwatch() };
         busy.health().inspect(|health| health.begin());
         busy
     }
@@ -125,12 +127,10 @@ pub async fn send(
         };
         let spare = if is_reused || tries.may_resend(upstream) { spare(&request) } else { None };
         let busy = Busy::new(upstream, place);
-        let began = upstream.stopwatch();
         let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
         let failure = match outcome {
             Ok(response) => {
-                upstream.series.requested(core.id.index(), "ok");
-                upstream.answered(endpoint, began);
+                upstream.answered(core, endpoint, busy.began);
                 let connection = Returning { sender, busy, pool: endpoint.pool, material, credential };
                 return Ok(Answer { response, lease, connection });
             }
@@ -150,10 +150,7 @@ pub async fn send(
             return Err(refusal);
         };
         (request, place) = next;
-        upstream.series.requested(core.id.index(), "retried");
-        if is_stale {
-            upstream.series.retried(core.id.index(), "stale");
-        }
+        upstream.retried(core, is_stale);
     }
 }
 
