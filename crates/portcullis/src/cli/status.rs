@@ -59,6 +59,7 @@ fn text(status: &Value) -> String {
         certificates(status),
         trust(status),
         keys(status),
+        endpoints(status),
         stores(status),
         material(status),
         shadows(status),
@@ -103,6 +104,20 @@ fn listeners(status: &Value) -> Option<String> {
             _ => cell(&entry["connections"]),
         };
         vec![cell(&entry["address"]), connections]
+    })
+}
+
+/// Endpoints that others can stand in for.
+fn endpoints(status: &Value) -> Option<String> {
+    let upstreams = status["upstreams"].as_object()?.iter();
+    let several = upstreams.filter_map(|(name, entry)| Some((name, entry.as_object()?)));
+    let by_name = several.filter(|(_, endpoints)| endpoints.len() > 1).flat_map(|(name, endpoints)| {
+        endpoints.iter().map(move |(endpoint, entry)| (format!("{name} {endpoint}"), entry.clone()))
+    });
+    let by_name = Value::Object(by_name.collect::<Map<_, _>>());
+    table("endpoint", &["state", "failures"], &by_name, |entry| {
+        let color = if entry["state"] == "usable" { Color::Green } else { Color::Red };
+        vec![cell(&entry["state"]).fg(color), cell(&entry["failures"])]
     })
 }
 
@@ -266,6 +281,11 @@ mod tests {
             "certificates": { "edge": { "names": ["a.test", "b.test"], "serial": "01", "not_after": "2026-11-21T00:00:00Z",
                 "seconds_left": -86_400 }, "spare": null },
             "trust": {}, "keys": {},
+            "upstreams": {
+                "alone": { "http://127.0.0.1:1": { "state": "usable", "failures": 0 } },
+                "app": { "http://127.0.0.1:2": { "state": "ejected", "failures": 4 },
+                    "http://127.0.0.1:3": { "state": "usable", "failures": 0 } },
+            },
         });
         let shown = anstream::adapter::strip_str(&text(&status)).to_string();
         for part in [
@@ -278,9 +298,12 @@ mod tests {
             "a.test, b.test",
             "ended 24 h ago",
             "not loaded",
+            "app http://127.0.0.1:2",
+            "ejected",
         ] {
             assert!(shown.contains(part), "`{part}` is missing:\n{shown}");
         }
+        assert!(!shown.contains("alone"), "an only endpoint is always used:\n{shown}");
         assert!(!shown.contains("token issuer"), "what there is none of has no table:\n{shown}");
     }
 
