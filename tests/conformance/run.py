@@ -104,9 +104,10 @@ class Run:
         self.call(f"testssl-{listener}.txt", "testssl", "--quiet", "--color", "0", "--warnings", "batch", "--ip", "one", "--add-ca", self.gateway.path("ca.pem"),
                   "--jsonfile", report, f"{NAME}:{self.port(listener)}")
         found = [f for f in json.load(open(report)) if f["id"] not in EXPLAINED]
-        bad = [f"{f['severity']} {f['id']}: {f['finding']}" for f in found if f["severity"] not in ("OK", "INFO", "LOW", "DEBUG")]
-        # Without a client certificate, which it cannot show, it gets no answer whose fields it could look at.
-        skipped = sum(f["severity"] == "DEBUG" for f in found)
+        # It cannot show a client certificate: where one is required it gets no answer, and says what it cannot test for that reason.
+        untested = [f for f in found if f["severity"] == "DEBUG" or "prevents this from being tested" in f["finding"]]
+        skipped = len(untested)
+        bad = [f"{f['severity']} {f['id']}: {f['finding']}" for f in found if f["severity"] not in ("OK", "INFO", "LOW") and f not in untested]
         if not any(f["id"] == "scanTime" and f["severity"] == "INFO" for f in found): bad.append("the scan did not come to its end")
         return len(found) - len(bad) - skipped, len(bad), skipped, bad
 
