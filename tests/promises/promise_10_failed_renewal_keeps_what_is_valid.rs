@@ -24,6 +24,9 @@ fn with_vault_gone_a_certificate_serves_to_its_end_and_tries_never_stop() {
     assert!(tried >= 2.0, "{tried} tries so far");
     eventually("it ends", || (left() < 0).then_some(()));
     assert!(scene.served(&gateway).is_none(), "nobody takes what has ended");
+    eventually("it says that it is not ready", || (gateway.probe("/readyz") == 503).then_some(()));
+    let pending = scene.status()["pending"].to_string();
+    assert!(pending.contains("certificate `edge` (it has ended)"), "{pending}");
     eventually("tries go on after the end", || (renewal_failures(&gateway) >= tried + 2.0).then_some(()));
     cluster.restart(0);
     cluster.unseal(0);
@@ -31,6 +34,7 @@ fn with_vault_gone_a_certificate_serves_to_its_end_and_tries_never_stop() {
     let back = Instant::now();
     eventually("a new certificate", || scene.served(&gateway));
     assert!(back.elapsed() <= soon(), "the first success was used after {:?}", back.elapsed());
+    eventually("it is ready again", || (gateway.probe("/readyz") == 200).then_some(()));
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl LivingJob {
         self.progress.borrow().held.is_some()
     }
 
+    /// Whether what is held has ended.
+    fn has_ended(&self, now: SystemTime) -> bool {
+        self.ends().is_some_and(|ends| ends <= now)
+    }
+
     /// When what is held ends, whatever the gateway does.
     pub(super) fn ends(&self) -> Option<SystemTime> {
         self.progress.borrow().held.and_then(|life| life.ends)
@@ -240,13 +245,23 @@ impl Living {
         clusters.map(count).collect()
     }
 
-    /// Credentials whose lease has ended are shown no longer: the upstream would refuse them, and we know why.
-    pub(super) fn withdraw_ended(&self, now: SystemTime) {
-        for ((kind, name), job) in &self.jobs {
-            if *kind == Kind::Credential
-                && job.ends().is_some_and(|ends| ends <= now)
-                && let Some(held) = self.credentials.get(name)
-            {
+    /// Says what of the material has ended, once, and that the gateway is not ready without it. A credential is shown no longer: the
+    /// upstream would refuse it, and we know why. A certificate stays: whoever verifies it sees better than from a closed
+    /// port what is wrong.
+    pub(super) fn note_ended(
+        &self,
+        noted: &mut BTreeMap<JobKey, Pending>,
+        readiness: &Readiness,
+        now: SystemTime,
+    ) {
+        noted.retain(|key, _| self.jobs.get(key).is_some_and(|job| job.has_ended(now)));
+        for (key, _) in self.jobs.iter().filter(|(_, job)| job.has_ended(now)) {
+            let (kind, name) = key;
+            noted.entry(key.clone()).or_insert_with(|| {
+                tracing::error!(kind = kind.as_str(), %name, "material has ended before it could be renewed");
+                readiness.task(format!("{} (it has ended)", subject(*kind, name)))
+            });
+            if let Some(held) = self.credentials.get(name).filter(|_| *kind == Kind::Credential) {
                 held.withdraw();
             }
         }

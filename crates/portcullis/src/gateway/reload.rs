@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use admin::Readiness;
+use admin::{Pending, Readiness};
 use arc_swap::ArcSwap;
 use policy::Engine;
 use proxy::Snapshot;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::generation::{Living, Surroundings};
-use super::jobs;
+use super::jobs::{self, JobKey};
 use super::jwks::Fetcher;
 use super::listeners::missing;
 use super::material::{self, Tell};
@@ -41,6 +41,8 @@ pub(super) struct Reloader {
     /// Sockets of listeners that wait for their material: bound, so that nobody else takes the address, and refusing
     /// connections.
     pub(super) closed: Sockets,
+    /// Material of jobs that has ended: the gateway is not ready without it.
+    pub(super) ended: BTreeMap<JobKey, Pending>,
     /// Where the listeners of the serving generation listen.
     pub(super) addresses: BTreeMap<Name, SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
@@ -290,7 +292,7 @@ impl Reloader {
         self.living.tokens.values().for_each(|token| token.keys.look(now));
         self.living.upstreams.values().for_each(|living| living.look(tokio::time::Instant::now()));
         self.open_listeners();
-        self.living.withdraw_ended(now);
+        self.living.note_ended(&mut self.ended, &self.readiness, now);
         self.metrics.secret_stores(self.living.store_counts(now));
         self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
     }

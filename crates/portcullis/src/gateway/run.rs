@@ -98,6 +98,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         inherited: Inherited::from_environment(),
         addresses: BTreeMap::new(),
         closed: BTreeMap::new(),
+        ended: BTreeMap::new(),
         cores: Cores { count, metrics: metrics.clone(), access_log, running: Vec::new(), snapshot: None },
         metrics,
         key_sets: Arc::default(),
