@@ -310,9 +310,10 @@ pub(super) fn log_filter(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Debug => "debug",
         LogLevel::Error => "error",
-        LogLevel::Info => "info",
+        // h2 warns of what peers do wrong: they must not write our log.
+        LogLevel::Info => "info,h2=error",
         LogLevel::Trace => "trace",
-        LogLevel::Warn => "warn",
+        LogLevel::Warn => "warn,h2=error",
     }
 }
 

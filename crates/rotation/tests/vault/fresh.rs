@@ -25,7 +25,7 @@ async fn a_certificate_of_twenty_seconds_goes_through_ten_renewals_without_a_gap
         sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(serials.len(), 10);
-    assert_eq!((fake.requests("pki/sign"), fake.requests("pki/issue")), (11, 0));
+    assert_eq!((fake.requests("pki/sign"), fake.requests("pki/issue/")), (11, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,5 +97,5 @@ async fn the_real_server_gives_certificates_trust_and_values() {
     trust.vouches_for(&credential, site.now()).unwrap();
     assert_eq!(texts(&values.shown.last().unwrap()), ["first"]);
     site.stop().await;
-    assert_eq!((server.audited("pki/sign"), server.audited("pki/issue")), (1, 0));
+    assert_eq!((server.audited("pki/sign"), server.audited("pki/issue/")), (1, 0));
 }

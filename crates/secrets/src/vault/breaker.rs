@@ -284,10 +284,10 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// From the start of one probe to the next: 1 to 2 s in the first minute, then 3 to 4 s. rotation.md has 15 s there; with
-/// that a gateway would be seen to recover up to 15 s after the cluster, where it must be 5.
+/// From the start of one probe to the next: 1 to 2 s in the first minute, then 1.5 to 2.5 s. rotation.md has 15 s there; with the
+/// stagger of the jobs (2 s at most) the store's return counts within five seconds.
 fn probe_gap(away: Duration, jitter: f64) -> Duration {
-    let base = if away < Duration::from_secs(60) { 1.0 } else { 3.0 };
+    let base = if away < Duration::from_secs(60) { 1.0 } else { 1.5 };
     Duration::from_secs_f64(base + jitter)
 }
 

@@ -36,12 +36,17 @@ struct Authority {
 impl Pki {
     /// What needs no token.
     pub(super) fn is_open(&self, below: &str) -> bool {
-        below.starts_with("cert/")
+        below == "issuers" || below.starts_with("cert/")
     }
 
     pub(super) fn answer(&mut self, call: &Call, below: &str, now: u64) -> Outcome {
         match (call.method.as_str(), below.split_once('/').unwrap_or((below, ""))) {
             ("GET", ("cert", which)) => self.certificate(which, now),
+            // It has the default issuer only.
+            (_, ("issuers", "")) => match &self.authority {
+                Some(_) => given(json!({ "keys": ["the-only-one"] })),
+                None => refuse(404, ""),
+            },
             ("GET", ("roles", role)) => {
                 self.roles.get(role).map_or_else(|| refuse(404, ""), |role| given(role.clone()))
             }

@@ -31,13 +31,13 @@ fn a_refusal_is_an_answer() {
 }
 
 #[test]
-fn probes_are_a_second_or_two_apart_at_first_and_never_more_than_four() {
+fn probes_are_a_second_or_two_apart_at_first_and_never_more_than_two_and_a_half() {
     let (breaker, now) = (Breaker::new(), Instant::now());
     breaker.report(Some(&Cause::Sealed), now, 0.5);
     assert_eq!(breaker.next_probe(None, now, 0.5), Probe::At(now));
     assert_eq!(breaker.next_probe(Some(now), now, 0.25), Probe::At(now + SECOND.mul_f64(1.25)));
     let later = now + 60 * SECOND;
-    assert_eq!(breaker.next_probe(Some(later), later, 1.0), Probe::At(later + 4 * SECOND));
+    assert_eq!(breaker.next_probe(Some(later), later, 1.0), Probe::At(later + SECOND.mul_f64(2.5)));
     assert!(breaker.probed(Ok(()), later));
     assert_eq!(breaker.next_probe(Some(later), later, 0.5), Probe::Idle(None));
 }
