@@ -15,9 +15,11 @@ mod raw;
 mod reader;
 mod references;
 mod render;
+mod routes;
 pub mod schema;
 mod secrets;
 mod tree;
+mod upstreams;
 mod values;
 
 use std::fs;

@@ -10,13 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
-use http::{Method, StatusCode};
 use identity::jwt::{Algorithm, ClaimMapping};
 use ipnet::IpNet;
 use limit::Quota;
-
-use proxy::route::{HostPattern, PathPattern, PathRules, Rewrite, Template};
 
 pub use super::doors::{Admin, LogTarget};
 use super::problem::Span;
@@ -24,7 +20,9 @@ pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
 pub use super::raw::operation::{LogFormat, LogLevel};
 pub use super::raw::upstream::Balance;
+pub use super::routes::*;
 pub use super::secrets::*;
+pub use super::upstreams::*;
 pub use super::values::field::ExpectedPeer;
 pub use super::values::network::{Endpoint, FetchUrl, Scheme};
 pub use super::values::pattern::{Name, SniName};
@@ -243,133 +241,6 @@ pub enum ServerTrust {
     System,
     /// The CA certificates in this file.
     File(FileReference),
-}
-
-/// A server, or several alike.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Upstream {
-    /// Its servers, never empty, all of one scheme.
-    pub endpoints: Vec<Endpoint>,
-    /// How requests are spread over them.
-    pub balance: Balance,
-    /// When one is left out; `None` is never.
-    pub ejection: Option<Ejection>,
-    /// How many percent of the requests may be sent again.
-    pub retry_budget: u8,
-    /// TLS; `None` for plain HTTP.
-    pub tls: Option<UpstreamTls>,
-    /// Time to connect.
-    pub connect: Duration,
-    /// Time until the response begins.
-    pub response: Duration,
-    /// Between two pieces of a response.
-    pub response_idle: Duration,
-    /// Time for the whole.
-    pub request: Option<Duration>,
-    /// How long an unused connection is kept.
-    pub pool_idle: Duration,
-    /// How many are kept on each core.
-    pub pool_per_core: NonZeroU32,
-    /// What the gateway shows it in a field of every request.
-    pub credentials: Option<UpstreamCredentials>,
-}
-
-/// When a failing endpoint is left out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Ejection {
-    /// After so many failures in a row.
-    pub failures: NonZeroU32,
-    /// For so long.
-    pub time: Duration,
-    /// If more than so many percent are out, all are asked.
-    pub at_most: u8,
-}
-
-/// TLS to an upstream.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct UpstreamTls {
-    /// The certificate to show.
-    pub present: Option<Name>,
-    /// Trust entries; `None` is the machine's trust store.
-    pub trust: Option<Vec<Name>>,
-    /// Whom it must prove to be; `None` is the SNI's name.
-    pub expect: Option<ExpectedPeer>,
-    /// The SNI; `None` is the endpoint's host.
-    pub sni: Option<String>,
-}
-
-/// Which request goes where.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Its name.
-    pub name: Name,
-    /// Listeners, never empty.
-    pub on: Vec<Name>,
-    /// Which hosts.
-    pub host: HostPattern,
-    /// Which paths.
-    pub path: PathPattern,
-    /// Which methods; empty is all.
-    pub methods: Vec<Method>,
-    /// Which proofs.
-    pub authenticate: Authenticate,
-    /// Its limits.
-    pub limits: Vec<Name>,
-    /// Requests in flight.
-    pub concurrency: Option<NonZeroU32>,
-    /// What happens to a permitted request.
-    pub action: Action,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// What unusual paths mean.
-    pub paths: PathRules,
-    /// Fields set on the request.
-    pub set_fields: Vec<(HeaderName, Template)>,
-    /// Whether responses get security fields.
-    pub security_fields: bool,
-    /// Whether the upstream gets the caller's `Authorization` field.
-    pub forward_credentials: bool,
-    /// The minted token that takes the place of the caller's credential: a name of `tokens`.
-    pub token: Option<Name>,
-}
-
-/// Which proofs a caller must bring.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Authenticate {
-    /// None.
-    None,
-    /// At least one.
-    Any(Vec<Proof>),
-    /// Each.
-    All(Vec<Proof>),
-}
-
-/// A proof that a route can ask for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Proof {
-    /// A token of this issuer.
-    Jwt(Name),
-    /// A certificate under this trust entry.
-    Certificate(Name),
-}
-
-/// What happens to a permitted request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// It goes to an upstream.
-    Forward {
-        /// Which.
-        upstream: Name,
-        /// How its path changes.
-        rewrite: Option<Rewrite>,
-    },
-    /// It is answered here.
-    Respond {
-        /// The status.
-        status: StatusCode,
-        /// The body.
-        body: String,
-    },
 }
 
 /// How often.
