@@ -60,8 +60,7 @@ async fn pipeline(
         (record.core.clone(), record.connection.clone(), record.snapshot.clone());
     let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;
 
-    let client = client_address(connection.peer_address(), listener, &head.headers);
-    record.client = client;
+    record.client = client_address(connection.peer_address(), listener, &head.headers);
     record.follow(listener, &head.headers);
     let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
     record.host = Some(canonical.host.clone());
@@ -74,32 +73,93 @@ async fn pipeline(
         return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
     }
 
-    let route = find_route(&snapshot, listener, &canonical, &head.method)?;
+    let asked = Asked {
+        core: &core,
+        connection: &connection,
+        snapshot: &snapshot,
+        listener,
+        canonical: &canonical,
+    };
+    match judge(&asked, &head, record).await? {
+        Verdict::Answered(outcome) => Ok(outcome),
+        Verdict::Permitted(permitted) => act(permitted, &asked, head, body, record).await,
+    }
+}
+
+/// A request in canonical form, and where it is asked.
+pub(crate) struct Asked<'a> {
+    pub core: &'a Rc<Core>,
+    /// What the caller proves, and what policies know of TLS.
+    pub connection: &'a Connection,
+    pub snapshot: &'a Snapshot,
+    /// Whose routes count.
+    pub listener: &'a Listener,
+    pub canonical: &'a Canonical,
+}
+
+/// What becomes of a request that is not refused.
+pub(crate) enum Verdict<'a> {
+    /// It has its answer, whoever asks.
+    Answered(Outcome),
+    /// Its caller may do what the route does.
+    Permitted(Permitted<'a>),
+}
+
+/// A request that may go on, with all that was found out about it.
+pub(crate) struct Permitted<'a> {
+    pub route: &'a Route,
+    pub caller: Caller,
+    pub permit: Permit,
+    /// The route's place in flight.
+    pub slot: Option<limit::Slot>,
+}
+
+/// Route, limits, who, may: the one way to a [`Permit`].
+pub(crate) async fn judge<'a>(
+    asked: &Asked<'a>,
+    head: &Parts,
+    record: &mut Record,
+) -> Result<Verdict<'a>, Refusal> {
+    let Asked { core, connection, canonical, .. } = *asked;
+    let (client, now) = (record.client, record.now);
+    let route = find_route(asked, &head.method)?;
     record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
-    check_tls_policy(listener, &connection, &canonical)?;
+    check_tls_policy(asked)?;
 
     for limit in &route.edge_limits {
         limit.charge(core.id, client, &core.anonymous.principal, &route.name)?;
     }
     if let Action::Keys(keys) = &route.action {
         let missing = || Refusal::TokenUnavailable { token: route.name.to_string() };
-        return keys.load().map(|keys| Outcome::Keys(Bytes::clone(&keys))).ok_or_else(missing);
+        let keys = keys.load().ok_or_else(missing)?;
+        return Ok(Verdict::Answered(Outcome::Keys(Bytes::clone(&keys))));
     }
-    let caller = authenticate(&core, &connection, &route.authenticate, &head.headers, record.now).await?;
+    let caller = authenticate(core, connection, &route.authenticate, &head.headers, now).await?;
     record.caller = Some(caller.clone());
     for limit in &route.limits {
         limit.charge(core.id, client, &caller.principal, &route.name)?;
     }
-    let facts = facts(&head, &canonical, &caller, &connection, record);
-    let permit = decide(&facts, route, &caller, record)?;
+    let permit = decide(&facts(asked, head, &caller, record), route, &caller, record)?;
     let slot = match &route.concurrency {
         Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
         None => None,
     };
+    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot }))
+}
 
+/// Does what the route says.
+async fn act(
+    permitted: Permitted<'_>,
+    asked: &Asked<'_>,
+    head: Parts,
+    body: &mut Option<Incoming>,
+    record: &mut Record,
+) -> Result<Outcome, Refusal> {
+    let Permitted { route, caller, permit, slot } = permitted;
+    let Asked { core, connection, snapshot, listener, canonical } = *asked;
     match &route.action {
-        // Answered above, before anybody was asked.
+        // Answered by the judge, before anybody was asked who he is.
         Action::Keys(_) => Err(Refusal::NoRoute),
         Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
         Action::Forward { upstream, rewrite } => {
@@ -107,7 +167,8 @@ async fn pipeline(
             let token = match &route.token {
                 None => None,
                 Some(token) => {
-                    match token.bearer(&core, &snapshot.engine, &upstream.name, &caller, &facts)? {
+                    let facts = facts(asked, &head, &caller, record);
+                    match token.bearer(core, &snapshot.engine, &upstream.name, &caller, &facts)? {
                         Bearer::Held(token) => Some(token),
                         Bearer::Awaited(token) => Some(token.await?),
                     }
@@ -118,26 +179,22 @@ async fn pipeline(
             record.upstream = Some(upstream.name.clone());
             let about = About {
                 caller: &caller,
-                client,
-                connection: &connection,
+                client: record.client,
+                connection,
                 trace: record.trace,
                 request_id: &record.request_id,
             };
             let shown = Shown { token, credential: credential.as_deref() };
-            let request = forwarded(head, body, &canonical, route, rewrite.as_ref(), &about, shown)?;
+            let request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
-            let answer = Box::new(send(lease, &core, upstream, request, credential).await?);
+            let answer = Box::new(send(lease, core, upstream, request, credential).await?);
             Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
         }
     }
 }
 
-fn find_route<'a>(
-    snapshot: &'a Snapshot,
-    listener: &Listener,
-    canonical: &Canonical,
-    method: &Method,
-) -> Result<&'a Route, Refusal> {
+fn find_route<'a>(asked: &Asked<'a>, method: &Method) -> Result<&'a Route, Refusal> {
+    let Asked { canonical, listener, snapshot, .. } = *asked;
     let found = listener.router.find(&canonical.host.name, canonical.target.path(), method);
     // Where no route could allow an oddity, it is refused as everywhere, not taken for a path that nobody has.
     let index = found.or_else(|none| PathRules::default().judge(canonical.oddities).and(Err(none)))?;
@@ -146,26 +203,17 @@ fn find_route<'a>(
 
 /// A host that asks for other client certificates than the connection's own needs a connection of its own
 /// (RFC 9110 section 15.5.20).
-fn check_tls_policy(
-    listener: &Listener,
-    connection: &Connection,
-    canonical: &Canonical,
-) -> Result<(), Refusal> {
-    match (&listener.tls, connection.handshake()) {
-        (Some(tls), Some(handshake)) if !tls.serves(handshake, &canonical.host.name) => {
+fn check_tls_policy(asked: &Asked<'_>) -> Result<(), Refusal> {
+    match (&asked.listener.tls, asked.connection.handshake()) {
+        (Some(tls), Some(handshake)) if !tls.serves(handshake, &asked.canonical.host.name) => {
             Err(Refusal::MisdirectedRequest)
         }
         _ => Ok(()),
     }
 }
 
-fn facts<'a>(
-    head: &'a Parts,
-    canonical: &'a Canonical,
-    caller: &Caller,
-    connection: &'a Connection,
-    record: &Record,
-) -> Facts<'a> {
+fn facts<'a>(asked: &Asked<'a>, head: &'a Parts, caller: &Caller, record: &Record) -> Facts<'a> {
+    let Asked { connection, canonical, .. } = *asked;
     let handshake = connection.handshake();
     Facts {
         method: head.method.as_str(),
