@@ -73,13 +73,8 @@ async fn pipeline(
         return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
     }
 
-    let asked = Asked {
-        core: &core,
-        connection: &connection,
-        snapshot: &snapshot,
-        listener,
-        canonical: &canonical,
-    };
+    let asked =
+        Asked { core: &core, connection: &connection, snapshot: &snapshot, listener, canonical: &canonical };
     match judge(&asked, &head, record).await? {
         Verdict::Answered(outcome) => Ok(outcome),
         Verdict::Permitted(permitted) => act(permitted, &asked, head, body, record).await,
