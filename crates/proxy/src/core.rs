@@ -178,7 +178,7 @@ impl Core {
         for (_, flow) in self.flows.borrow().iter() {
             flow.judge(now);
         }
-        self.pools.borrow_mut().sweep(now, &snapshot.pools);
+        self.pools.borrow_mut().sweep(now);
         self.log.borrow_mut().flush();
     }
 }

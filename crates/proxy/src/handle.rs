@@ -23,7 +23,7 @@ use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
 use crate::token::Bearer;
-use crate::upstream::send;
+use crate::upstream::{Origin, send};
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
 ///
@@ -182,7 +182,8 @@ async fn act(
             let shown = Shown { token, credential: credential.as_deref() };
             let request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
-            let answer = Box::new(send(lease, core, upstream, request, credential).await?);
+            let origin = Origin { principal: &caller.principal, address: client };
+            let answer = Box::new(send(lease, core, upstream, request, credential, origin).await?);
             Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
         }
     }

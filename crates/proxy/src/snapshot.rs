@@ -3,7 +3,7 @@
 //! It holds handles to material slots, not material, so that a renewal is no reload; limiter buckets, key stores
 //! and metrics of what did not change live on in the next generation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,7 +17,6 @@ use tls::ServerTls;
 use crate::limits::RouteLimit;
 use crate::normalize::fields::Reserved;
 use crate::route::{Route, Router};
-use crate::upstream::PoolKey;
 
 /// One generation of the configuration.
 #[derive(Debug)]
@@ -32,8 +31,6 @@ pub struct Snapshot {
     pub engine: Arc<Engine>,
     /// Names that only the gateway may set.
     pub reserved: Arc<Reserved>,
-    /// Pools of all upstreams that a route uses; connections of others are closed.
-    pub pools: HashSet<PoolKey>,
 }
 
 impl Snapshot {

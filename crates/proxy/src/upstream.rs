@@ -4,22 +4,25 @@
 //! client certificate, protocol), so that two routes never share a connection that proves another identity. What a field
 //! proves is swapped with the pool: connections that were made under a former credential are not used again.
 //!
-//! Several endpoints stand in for each other: which one is asked [`balance`] says, which one is left out [`health`], and how
+//! Several [`endpoints`] stand in for each other: which one is asked [`balance`] says, which one is left out [`health`], and how
 //! much may be tried twice [`budget`]. An only endpoint costs none of that.
 
 mod balance;
 mod budget;
 mod connect;
 mod credential;
+mod endpoints;
 mod health;
 mod pool;
 mod send;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::Principal;
 use telemetry::UpstreamSeries;
-use tls::{ClientTls, Slot};
+use tls::Slot;
 use tokio::time::Instant;
 
 use crate::core::Core;
@@ -28,6 +31,7 @@ use crate::refusal::Refusal;
 pub use balance::{Balance, Balancing};
 pub use budget::Budget;
 pub use credential::{CredentialError, CredentialWriter, FieldCredential};
+pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use health::{Ejection, Health};
 pub use pool::{PoolKey, Pools};
 pub use send::{Answer, Returning, send};
@@ -37,8 +41,8 @@ pub use send::{Answer, Returning, send};
 pub struct Upstream {
     /// The name from the configuration.
     pub name: Arc<str>,
-    /// Alike; never empty.
-    pub endpoints: Vec<Endpoint>,
+    /// Alike.
+    pub endpoints: Endpoints,
     /// What it is shown in a field of every request.
     pub credential: Option<Slot<FieldCredential>>,
     /// How long each step may take.
@@ -53,19 +57,13 @@ pub struct Upstream {
     pub balancing: Balancing,
 }
 
-/// One address of an upstream.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// A DNS name or an address, IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// TLS, or plain HTTP.
-    pub tls: Option<Arc<ClientTls>>,
-    /// The pool that connections to it are kept in.
-    pub pool: PoolKey,
-    /// How it does; unused where it is the only one.
-    pub health: Arc<Health>,
+/// Whom a request is sent for: requests of one origin can be kept together or apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Who calls.
+    pub principal: &'a Principal,
+    /// The client's address.
+    pub address: IpAddr,
 }
 
 /// How long each step may take.
@@ -100,9 +98,9 @@ impl Upstream {
     }
 
     /// Takes note that an endpoint answered.
-    fn answered(&self, core: &Core, endpoint: &Endpoint, began: Option<Instant>) {
+    fn answered(&self, core: &Core, endpoints: &EndpointSet, endpoint: &Endpoint, began: Option<Instant>) {
         self.series.requested(core.id.index(), "ok");
-        if self.endpoints.len() > 1 {
+        if endpoints.len() > 1 {
             endpoint.health.succeeded();
             if let Some(began) = began {
                 let now = Instant::now();
@@ -120,12 +118,12 @@ impl Upstream {
     }
 
     /// Takes note that an endpoint failed, which may eject it.
-    fn failed(&self, core: &Core, endpoint: &Endpoint) {
-        let Some(ejection) = self.balancing.ejection.filter(|_| self.endpoints.len() > 1) else { return };
+    fn failed(&self, core: &Core, endpoints: &EndpointSet, endpoint: &Endpoint) {
+        let Some(ejection) = self.balancing.ejection.filter(|_| endpoints.len() > 1) else { return };
         if endpoint.health.failed(&ejection, Instant::now()) {
             self.series.ejected(core.id.index());
-            let Endpoint { host, port, .. } = endpoint;
-            tracing::warn!(upstream = %self.name, endpoint = %host, port, seconds = ejection.time.as_secs(), "ejected");
+            let seconds = ejection.time.as_secs();
+            tracing::warn!(upstream = %self.name, endpoint = %endpoint.name, seconds, "ejected");
         }
     }
 

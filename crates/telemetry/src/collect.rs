@@ -1,5 +1,7 @@
 //! What a scrape reads: the sums over all cores, written through prometheus-client.
 
+mod upstreams;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +11,6 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 
 use crate::metrics::{Material, Named, Series, lock, timestamp};
-use crate::series::UpstreamSeries;
 
 /// Hands the series to prometheus-client at each scrape.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Collector for Collect {
         let series = &self.0;
         requests(series, &mut encoder)?;
         connections(series, &mut encoder)?;
-        upstreams(series, &mut encoder)?;
+        upstreams::upstreams(series, &mut encoder)?;
         decisions(series, &mut encoder)?;
         material(series, &mut encoder)?;
         stores(series, &mut encoder)?;
@@ -91,58 +92,6 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     by_core.pop(); // the last one is nobody's core
     for (core, open) in by_core.iter().enumerate() {
         metric.encode_family(&[("core", core)])?.encode_gauge(open)?;
-    }
-    Ok(())
-}
-
-fn upstreams(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let upstreams = held(&series.upstreams);
-    let mut metric = counter(encoder, "portcullis_upstream_connects", "Attempts to connect, by result")?;
-    for (upstream, results) in &upstreams {
-        for (result, count) in results.connects.sums() {
-            count_with(&mut metric, &[("upstream", upstream.as_str()), ("result", result)], count)?;
-        }
-    }
-    let mut metric = counter(encoder, "portcullis_upstream_requests", "Requests sent, by result")?;
-    for (upstream, results) in &upstreams {
-        for (result, count) in results.requests.sums() {
-            count_with(&mut metric, &[("upstream", upstream.as_str()), ("result", result)], count)?;
-        }
-    }
-    endpoints(&upstreams, encoder)
-}
-
-fn endpoints(
-    upstreams: &[(String, Arc<UpstreamSeries>)],
-    encoder: &mut DescriptorEncoder<'_>,
-) -> fmt::Result {
-    let mut metric = counter(encoder, "portcullis_upstream_retries", "Requests sent again, by reason")?;
-    for (upstream, series) in upstreams {
-        for (reason, count) in series.retries.sums() {
-            count_with(&mut metric, &[("upstream", upstream.as_str()), ("reason", reason)], count)?;
-        }
-    }
-    let mut metric = counter(
-        encoder,
-        "portcullis_upstream_retries_over_budget",
-        "Requests not sent again because too many were",
-    )?;
-    for (upstream, series) in upstreams {
-        count_with(&mut metric, &[("upstream", upstream.as_str())], series.over_budget.sum())?;
-    }
-    let mut metric = counter(encoder, "portcullis_upstream_ejections", "Endpoints left out after failures")?;
-    for (upstream, series) in upstreams {
-        count_with(&mut metric, &[("upstream", upstream.as_str())], series.ejections.sum())?;
-    }
-    let mut metric =
-        gauge(encoder, "portcullis_upstream_endpoint_healthy", "1 while an endpoint is not left out")?;
-    for (upstream, series) in upstreams {
-        let endpoints = lock(&series.endpoints);
-        for (endpoint, is_usable) in endpoints.iter() {
-            metric
-                .encode_family(&[("upstream", upstream.as_str()), ("endpoint", endpoint.as_str())])?
-                .encode_gauge(&i64::from(*is_usable))?;
-        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! tickets of a listener, pools of an upstream. INVARIANT: building changes nothing that the running generation uses; only
 //! [`Living::publish`] does, when everything has been built.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +15,6 @@ use policy::{Engine, RouteIndex};
 use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
 use proxy::route::{Action, Route, Router};
-use proxy::upstream::PoolKey;
 use proxy::{Snapshot, authenticate, snapshot};
 use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
@@ -25,7 +24,8 @@ use super::issuers::LivingIssuer;
 use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
-use super::slots::{Held, next_id};
+use super::pools::PoolKeys;
+use super::slots::Held;
 use super::stores::{LivingStore, Tasks};
 use super::tokens::LivingToken;
 use super::upstreams::LivingUpstream;
@@ -47,7 +47,7 @@ pub(super) struct Living {
     pub(super) upstreams: BTreeMap<Name, LivingUpstream>,
     concurrency: BTreeMap<Name, Arc<Concurrency>>,
     listeners: BTreeMap<Name, LivingListener>,
-    pools: HashMap<String, PoolKey>,
+    pub(super) pools: Arc<PoolKeys>,
 }
 
 /// The buckets of a limit.
@@ -143,14 +143,11 @@ impl Living {
             };
             next.credentials.insert(name.clone(), held);
         }
-        let mut live_pools = HashSet::new();
         for (name, definition) in &config.upstreams {
             let upstream =
-                LivingUpstream::next(name, definition, self.upstreams.get(name), &mut next, around.metrics)?;
-            live_pools.extend(upstream.upstream.endpoints.iter().map(|endpoint| endpoint.pool));
+                LivingUpstream::next(name, definition, self.upstreams.get(name), &next, around.metrics)?;
             next.upstreams.insert(name.clone(), upstream);
         }
-        next.pools.retain(|_, pool| live_pools.contains(pool));
         let mut routes = self.routes(config, &engine, &mut next, around.metrics)?;
         let first = routes.len();
         routes.extend(key_routes(first, &next, around.metrics)?);
@@ -165,7 +162,6 @@ impl Living {
             reserved: Arc::new(Reserved::new(set)),
             routes,
             engine: Arc::new(engine),
-            pools: live_pools,
         };
         Ok((snapshot, next))
     }
@@ -338,11 +334,6 @@ impl Living {
             next.listeners.insert(name.clone(), living);
         }
         Ok(listeners)
-    }
-
-    /// The key of a combination of everything that tells connections apart; the same as before for the same one.
-    pub(super) fn pool(&mut self, identity: String) -> PoolKey {
-        *self.pools.entry(identity).or_insert_with(|| PoolKey(next_id()))
     }
 }
 

@@ -15,6 +15,7 @@ mod jobs;
 mod jwks;
 mod listeners;
 mod material;
+mod pools;
 mod prepare;
 mod reload;
 mod resolve;

@@ -1,8 +1,11 @@
 //! Upstreams of a running gateway, and the keys of their pools.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use proxy::upstream::{Balance, Balancing, Budget, Ejection, Endpoint, Health, PoolKey, Timeouts, Upstream};
+use proxy::upstream::{
+    Balance, Balancing, Budget, Ejection, Endpoint, EndpointSet, Endpoints, Health, Timeouts, Upstream,
+};
 use serde_json::{Map, Value, json};
 use telemetry::Metrics;
 use tls::{ClientSpec, ClientTls, Expect, UpstreamTrust};
@@ -24,7 +27,7 @@ impl LivingUpstream {
         name: &Name,
         definition: &model::Upstream,
         former: Option<&Self>,
-        living: &mut Living,
+        living: &Living,
         metrics: &Metrics,
     ) -> Result<Self, BuildError> {
         let credential = living.credentials.get(name).cloned();
@@ -47,20 +50,22 @@ impl LivingUpstream {
                 }
                 None => None,
             };
-            let pool = living.pool(pool_identity(endpoint, definition.tls.as_ref(), &slots));
+            let pool = living.pools.key(pool_identity(endpoint, definition.tls.as_ref(), &slots));
             endpoints.push(Endpoint {
-                host: endpoint.host.to_string(),
+                name: endpoint.to_string().into(),
+                host: Arc::clone(&endpoint.host),
                 port: endpoint.port,
+                addresses: addresses(endpoint),
                 tls,
-                pool,
                 health: former
-                    .and_then(|former| former.health(pool))
+                    .and_then(|former| former.health(pool.number()))
                     .unwrap_or_else(|| Arc::new(Health::new(now))),
+                pool,
             });
         }
         let upstream = Upstream {
             name: name.into(),
-            endpoints,
+            endpoints: Endpoints::Fixed(EndpointSet::new(endpoints, out(definition))),
             credential: credential.map(|held| held.reader()),
             timeouts: Timeouts {
                 connect: definition.connect,
@@ -77,24 +82,26 @@ impl LivingUpstream {
     }
 
     /// What is known of an endpoint that stays.
-    fn health(&self, pool: PoolKey) -> Option<Arc<Health>> {
-        let stays = self.upstream.endpoints.iter().find(|endpoint| endpoint.pool == pool)?;
+    fn health(&self, pool: u64) -> Option<Arc<Health>> {
+        let endpoints = self.upstream.endpoints.now();
+        let stays = endpoints.iter().find(|endpoint| endpoint.pool.number() == pool)?;
         Some(stays.health.clone())
     }
 
     /// Tells the metrics which endpoints are used.
     pub(super) fn look(&self, now: Instant) {
-        let endpoints = self.definition.endpoints.iter().zip(&self.upstream.endpoints);
-        let usable = endpoints.map(|(name, endpoint)| (name.to_string(), endpoint.health.is_usable(now)));
+        let endpoints = self.upstream.endpoints.now();
+        let usable =
+            endpoints.iter().map(|endpoint| (endpoint.name.to_string(), endpoint.health.is_usable(now)));
         self.upstream.series.endpoints(usable.collect());
     }
 
     /// What `status` shows of its endpoints.
     pub(super) fn status(&self, now: Instant) -> Value {
-        let endpoints = self.definition.endpoints.iter().zip(&self.upstream.endpoints);
-        let state = endpoints.map(|(name, endpoint)| {
+        let endpoints = self.upstream.endpoints.now();
+        let state = endpoints.iter().map(|endpoint| {
             let state = if endpoint.health.is_usable(now) { "usable" } else { "ejected" };
-            (name.to_string(), json!({ "state": state, "failures": endpoint.health.failures() }))
+            (endpoint.name.to_string(), json!({ "state": state, "failures": endpoint.health.failures() }))
         });
         Value::Object(state.collect::<Map<_, _>>())
     }
@@ -105,11 +112,20 @@ fn balancing(definition: &model::Upstream, now: Instant) -> Balancing {
         model::Balance::RoundRobin => Balance::RoundRobin,
         model::Balance::LeastLoaded => Balance::LeastLoaded,
     };
-    let count = definition.endpoints.len();
     let ejection =
         definition.ejection.map(|rules| Ejection { failures: rules.failures.get(), time: rules.time });
-    let out = definition.ejection.map_or(0, |rules| count * usize::from(rules.at_most) / 100);
-    Balancing::new(balance, ejection, count.saturating_sub(out), Budget::new(definition.retry_budget, now))
+    Balancing::new(balance, ejection, Budget::new(definition.retry_budget, now))
+}
+
+/// How many percent of its endpoints may be left out.
+fn out(definition: &model::Upstream) -> u8 {
+    definition.ejection.map_or(0, |rules| rules.at_most)
+}
+
+/// Nothing is asked for an address; a name is resolved at each connect.
+fn addresses(endpoint: &model::Endpoint) -> Vec<SocketAddr> {
+    let address = endpoint.host.parse::<IpAddr>();
+    address.map(|address| SocketAddr::new(address, endpoint.port)).into_iter().collect()
 }
 
 fn client_spec(endpoint: &model::Endpoint, tls: &UpstreamTls, living: &Living) -> Option<ClientSpec> {

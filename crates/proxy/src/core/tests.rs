@@ -1,6 +1,6 @@
 //! Whole cores over real sockets, with a snapshot made by hand.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::AtomicBool;
@@ -107,7 +107,6 @@ fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
         routes: vec![route],
         engine: Arc::new(engine),
         reserved: Arc::new(Reserved::default()),
-        pools: HashSet::new(),
     }
 }
 

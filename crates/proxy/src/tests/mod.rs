@@ -4,7 +4,7 @@ mod credentials;
 mod keys;
 mod tokens;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,7 +26,8 @@ use crate::route::{Action, HostPattern, PathPattern, PathRules, Route, Router};
 use crate::snapshot::{Bounds, Listener, Snapshot};
 use crate::token::RouteToken;
 use crate::upstream::{
-    Balance, Balancing, Budget, Endpoint, FieldCredential, Health, PoolKey, Timeouts, Upstream,
+    Balance, Balancing, Budget, Endpoint, EndpointSet, Endpoints, FieldCredential, Health, PoolKey, Timeouts,
+    Upstream,
 };
 
 /// When the tests begin, in seconds.
@@ -155,13 +156,18 @@ impl Scene {
         });
         let upstream = Upstream {
             name: "orders".into(),
-            endpoints: vec![Endpoint {
-                host: upstream.ip().to_string(),
-                port: upstream.port(),
-                tls: self.tls.clone(),
-                pool: PoolKey(1),
-                health: Arc::new(Health::new(tokio::time::Instant::now())),
-            }],
+            endpoints: Endpoints::Fixed(EndpointSet::new(
+                vec![Endpoint {
+                    name: upstream.to_string().into(),
+                    host: upstream.ip().to_string().into(),
+                    port: upstream.port(),
+                    addresses: vec![upstream],
+                    tls: self.tls.clone(),
+                    pool: PoolKey::new(1),
+                    health: Arc::new(Health::new(tokio::time::Instant::now())),
+                }],
+                0,
+            )),
             credential: self.credential.clone(),
             timeouts: Timeouts { connect: PATIENCE, response: PATIENCE, idle: PATIENCE, whole: None },
             idle: PATIENCE,
@@ -170,7 +176,6 @@ impl Scene {
             balancing: Balancing::new(
                 Balance::RoundRobin,
                 None,
-                1,
                 Budget::new(20, tokio::time::Instant::now()),
             ),
         };
@@ -217,7 +222,6 @@ impl Scene {
             routes,
             engine: Arc::new(engine),
             reserved: Arc::new(Reserved::new(&reserved)),
-            pools: HashSet::from([PoolKey(1)]),
         }
     }
 }

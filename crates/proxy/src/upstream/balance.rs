@@ -1,6 +1,6 @@
 //! Which endpoint a request goes to, and which one it is tried on next.
 //!
-//! Ejected endpoints are left out as long as at least [`Balancing::floor`] others are there; below that all are asked, since
+//! Ejected endpoints are left out as long as at least [`EndpointSet::floor`] others are there; below that all are asked, since
 //! endpoints that all seem to fail are more likely judged wrongly than gone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::health::Ejection;
-use super::{Endpoint, Upstream};
+use super::{Endpoint, EndpointSet, Upstream};
 use crate::core::Core;
 
 /// How requests are spread over several endpoints.
@@ -28,8 +28,6 @@ pub struct Balancing {
     pub balance: Balance,
     /// When an endpoint that fails is left out; none is never.
     pub ejection: Option<Ejection>,
-    /// With fewer usable endpoints than this all of them are used.
-    pub floor: usize,
     /// For what may be tried again.
     pub budget: Budget,
     /// Counts the requests of all cores.
@@ -39,12 +37,12 @@ pub struct Balancing {
 impl Balancing {
     /// Nothing was sent yet.
     #[must_use]
-    pub fn new(balance: Balance, ejection: Option<Ejection>, floor: usize, budget: Budget) -> Self {
-        Self { balance, ejection, floor, budget, turn: AtomicUsize::new(0) }
+    pub fn new(balance: Balance, ejection: Option<Ejection>, budget: Budget) -> Self {
+        Self { balance, ejection, budget, turn: AtomicUsize::new(0) }
     }
 }
 
-/// The endpoints that one request is tried on.
+/// The endpoints that one request is tried on, all of one set.
 #[derive(Debug)]
 pub(super) struct Tries {
     turn: usize,
@@ -79,31 +77,40 @@ impl Again {
 
 impl Tries {
     /// The first endpoint.
-    pub(super) fn begin(upstream: &Upstream, tick: Instant) -> Option<(Self, usize)> {
+    pub(super) fn begin(
+        upstream: &Upstream,
+        endpoints: &EndpointSet,
+        tick: Instant,
+    ) -> Option<(Self, usize)> {
         let until = tick + upstream.timeouts.response;
         let mut tries = Self { turn: 0, tried: 0, resent: false, until };
-        if let [_] = upstream.endpoints.as_slice() {
+        if let [_] = **endpoints {
             return Some((tries, 0));
         }
         tries.turn = upstream.balancing.turn.fetch_add(1, Ordering::Relaxed);
-        let place = choose(&upstream.endpoints, &upstream.balancing, tries.turn, 0, tick)?;
+        let place = choose(endpoints, upstream.balancing.balance, tries.turn, 0, tick)?;
         tries.tried = bit(place);
         Some((tries, place))
     }
 
     /// True if an unanswered request could still be sent to another endpoint.
-    pub(super) fn may_resend(&self, upstream: &Upstream) -> bool {
-        upstream.endpoints.len() > 1 && !self.resent
+    pub(super) fn may_resend(&self, endpoints: &EndpointSet) -> bool {
+        endpoints.len() > 1 && !self.resent
     }
 
     /// Another endpoint, if there is one that was not tried, there is time, and the budget allows it.
-    pub(super) fn again(&mut self, core: &Core, upstream: &Upstream, why: Again) -> Option<usize> {
+    pub(super) fn again(
+        &mut self,
+        core: &Core,
+        (upstream, endpoints): (&Upstream, &EndpointSet),
+        why: Again,
+    ) -> Option<usize> {
         let now = Instant::now();
-        if upstream.endpoints.len() < 2 || (why == Again::Died && self.resent) || now >= self.until {
+        if endpoints.len() < 2 || (why == Again::Died && self.resent) || now >= self.until {
             return None;
         }
-        let Balancing { budget, turn, .. } = &upstream.balancing;
-        let place = choose(&upstream.endpoints, &upstream.balancing, self.turn, self.tried, now)?;
+        let Balancing { balance, budget, turn, .. } = &upstream.balancing;
+        let place = choose(endpoints, *balance, self.turn, self.tried, now)?;
         if !budget.spend(turn.load(Ordering::Relaxed), now) {
             upstream.series.over_budget(core.id.index());
             return None;
@@ -117,24 +124,18 @@ impl Tries {
 
 /// The place of an endpoint that was not tried yet. A first try goes to all of them when too few are usable; a further one
 /// only when no other is usable.
-fn choose(
-    endpoints: &[Endpoint],
-    balancing: &Balancing,
-    turn: usize,
-    tried: u64,
-    now: Instant,
-) -> Option<usize> {
+fn choose(endpoints: &EndpointSet, balance: Balance, turn: usize, tried: u64, now: Instant) -> Option<usize> {
     let is_new = |place: usize| tried & bit(place) == 0;
     let usable = |(place, endpoint): &(usize, &Endpoint)| is_new(*place) && endpoint.health.is_usable(now);
     let count = endpoints.iter().enumerate().filter(usable).count();
-    let enough = if tried == 0 { balancing.floor.max(1) } else { 1 };
+    let enough = if tried == 0 { endpoints.floor().max(1) } else { 1 };
     if count >= enough {
         let nth = |n| endpoints.iter().enumerate().filter(usable).nth(n);
-        return pick(balancing.balance, turn, count, now, nth);
+        return pick(balance, turn, count, now, nth);
     }
     let new = |(place, _): &(usize, &Endpoint)| is_new(*place);
     let count = endpoints.iter().enumerate().filter(new).count();
-    pick(balancing.balance, turn, count, now, |n| endpoints.iter().enumerate().filter(new).nth(n))
+    pick(balance, turn, count, now, |n| endpoints.iter().enumerate().filter(new).nth(n))
 }
 
 fn pick<'a>(
@@ -178,26 +179,25 @@ mod tests {
 
     const EJECTION: Ejection = Ejection { failures: 1, time: Duration::from_secs(10) };
 
-    fn endpoints(count: usize, now: Instant) -> Vec<Endpoint> {
+    /// Of which half may be out.
+    fn endpoints(count: usize, now: Instant) -> EndpointSet {
         let endpoint = |place| Endpoint {
-            host: format!("host-{place}"),
+            name: format!("host-{place}:1").into(),
+            host: format!("host-{place}").into(),
             port: 1,
+            addresses: Vec::new(),
             tls: None,
-            pool: PoolKey(place),
+            pool: PoolKey::new(place),
             health: Arc::new(Health::new(now)),
         };
-        (0..count as u64).map(endpoint).collect()
-    }
-
-    fn balancing(balance: Balance, floor: usize, now: Instant) -> Balancing {
-        Balancing::new(balance, Some(EJECTION), floor, Budget::new(20, now))
+        EndpointSet::new((0..count as u64).map(endpoint).collect(), 50)
     }
 
     /// How often each of them is chosen in 1,000 turns.
-    fn chosen(endpoints: &[Endpoint], balancing: &Balancing, now: Instant) -> Vec<usize> {
+    fn chosen(endpoints: &EndpointSet, balance: Balance, now: Instant) -> Vec<usize> {
         let mut counts = vec![0; endpoints.len()];
         for turn in 0..1000 {
-            counts[choose(endpoints, balancing, turn, 0, now).unwrap()] += 1;
+            counts[choose(endpoints, balance, turn, 0, now).unwrap()] += 1;
         }
         counts
     }
@@ -205,33 +205,33 @@ mod tests {
     #[test]
     fn round_robin_gives_each_usable_endpoint_the_same() {
         let now = Instant::now();
-        let (endpoints, balancing) = (endpoints(5, now), balancing(Balance::RoundRobin, 3, now));
-        assert_eq!(chosen(&endpoints, &balancing, now), [200; 5]);
+        let (endpoints, balance) = (endpoints(5, now), Balance::RoundRobin);
+        assert_eq!(chosen(&endpoints, balance, now), [200; 5]);
         endpoints[1].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, &balancing, now), [250, 0, 250, 250, 250]);
-        assert_eq!(chosen(&endpoints, &balancing, now + EJECTION.time), [200; 5]);
+        assert_eq!(chosen(&endpoints, balance, now), [250, 0, 250, 250, 250]);
+        assert_eq!(chosen(&endpoints, balance, now + EJECTION.time), [200; 5]);
     }
 
     #[test]
     fn below_the_floor_all_are_used() {
         let now = Instant::now();
-        let (endpoints, balancing) = (endpoints(4, now), balancing(Balance::RoundRobin, 2, now));
+        let (endpoints, balance) = (endpoints(4, now), Balance::RoundRobin);
         for failed in &endpoints[..2] {
             failed.health.failed(&EJECTION, now);
         }
-        assert_eq!(chosen(&endpoints, &balancing, now), [0, 0, 500, 500]);
+        assert_eq!(chosen(&endpoints, balance, now), [0, 0, 500, 500]);
         endpoints[2].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, &balancing, now), [250; 4]);
+        assert_eq!(chosen(&endpoints, balance, now), [250; 4]);
     }
 
     #[test]
     fn a_further_try_takes_a_usable_endpoint_first_and_none_twice() {
         let now = Instant::now();
-        let (endpoints, balancing) = (endpoints(3, now), balancing(Balance::RoundRobin, 2, now));
+        let endpoints = endpoints(3, now);
         endpoints[0].health.failed(&EJECTION, now);
         endpoints[1].health.failed(&EJECTION, now);
         for turn in 0..10 {
-            let next = |tried| choose(&endpoints, &balancing, turn, tried, now);
+            let next = |tried| choose(&endpoints, Balance::RoundRobin, turn, tried, now);
             assert_eq!(next(bit(0)), Some(2), "the usable one, though too few are");
             assert_eq!(next(bit(0) | bit(2)), Some(1), "better an ejected one than none");
             assert_eq!(next(bit(0) | bit(1) | bit(2)), None);
@@ -241,25 +241,25 @@ mod tests {
     #[test]
     fn a_slow_endpoint_is_rarely_the_least_loaded() {
         let now = Instant::now();
-        let (endpoints, balancing) = (endpoints(3, now), balancing(Balance::LeastLoaded, 2, now));
-        let even = chosen(&endpoints, &balancing, now);
+        let (endpoints, balance) = (endpoints(3, now), Balance::LeastLoaded);
+        let even = chosen(&endpoints, balance, now);
         assert!(even.iter().all(|count| *count > 0), "{even:?}");
         endpoints[0].health.took(Duration::from_secs(1), now);
-        assert_eq!(chosen(&endpoints, &balancing, now)[0], 0, "of any two the other one is quicker");
+        assert_eq!(chosen(&endpoints, balance, now)[0], 0, "of any two the other one is quicker");
         for _ in 0..100 {
             endpoints[1].health.begin();
             endpoints[2].health.begin();
         }
-        assert!(chosen(&endpoints, &balancing, now)[0] > 500, "until the others have too much to do");
+        assert!(chosen(&endpoints, balance, now)[0] > 500, "until the others have too much to do");
     }
 
     #[test]
     fn two_and_one_usable_endpoints_are_enough_for_the_least_loaded() {
         let now = Instant::now();
-        let (endpoints, balancing) = (endpoints(2, now), balancing(Balance::LeastLoaded, 1, now));
+        let (endpoints, balance) = (endpoints(2, now), Balance::LeastLoaded);
         endpoints[0].health.took(Duration::from_secs(1), now);
-        assert_eq!(chosen(&endpoints, &balancing, now), [0, 1000]);
+        assert_eq!(chosen(&endpoints, balance, now), [0, 1000]);
         endpoints[1].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, &balancing, now), [1000, 0]);
+        assert_eq!(chosen(&endpoints, balance, now), [1000, 0]);
     }
 }

@@ -24,7 +24,11 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
 ) -> Result<SendRequest<RequestBody>, Refusal> {
     let connected = timeout(upstream.timeouts.connect, async {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(refused)?;
+        let stream = match endpoint.addresses.as_slice() {
+            [] => TcpStream::connect((&*endpoint.host, endpoint.port)).await,
+            addresses => TcpStream::connect(addresses).await,
+        };
+        let stream = stream.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         match &endpoint.tls {
             Some(tls) => handshake(core, tls.connect(stream, core.now()).await?).await,
@@ -45,7 +49,7 @@ pub(super) async fn connect(
         Err(_) => ("timeout", "timed out".to_owned()),
     };
     upstream.series.connected(core.id.index(), result);
-    tracing::warn!(upstream = %upstream.name, endpoint = %endpoint.host, port = endpoint.port, cause, "cannot connect");
+    tracing::warn!(upstream = %upstream.name, endpoint = %endpoint.name, cause, "cannot connect");
     Err(Refusal::UpstreamConnect(upstream.name.to_string()))
 }
 

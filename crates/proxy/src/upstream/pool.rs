@@ -1,6 +1,7 @@
 //! Unused connections of one core.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use hyper::client::conn::http1::SendRequest;
@@ -10,18 +11,58 @@ use crate::body::RequestBody;
 
 /// Stands for one combination of address, server name, expected identity, trust, client certificate and protocol.
 ///
-/// Whoever builds snapshots hands out the same key for the same combination and never for another one.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct PoolKey(pub u64);
+/// Whoever builds snapshots hands out the same key for the same combination and never for another one. A pool lives as long as
+/// anybody holds its key.
+#[derive(Clone, Debug)]
+pub struct PoolKey(Arc<u64>);
+
+impl PoolKey {
+    /// The key with this number, of which there is one.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(Arc::new(number))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        *self.0
+    }
+
+    /// A key that keeps no pool alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakPoolKey {
+        WeakPoolKey(Arc::downgrade(&self.0))
+    }
+}
+
+/// A key as long as somebody else holds it.
+#[derive(Clone, Debug)]
+pub struct WeakPoolKey(Weak<u64>);
+
+impl WeakPoolKey {
+    /// The key, if anybody still holds it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<PoolKey> {
+        self.0.upgrade().map(PoolKey)
+    }
+
+    /// True as long as [`WeakPoolKey::upgrade`] gives something.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
 
 /// The pools of one core.
 #[derive(Debug, Default)]
 pub struct Pools {
-    pools: HashMap<PoolKey, Pool>,
+    pools: HashMap<u64, Pool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
+    key: WeakPoolKey,
     /// The material that its connections were made with.
     material: u64,
     idle: VecDeque<Idle>,
@@ -35,8 +76,9 @@ struct Idle {
 
 impl Pools {
     /// An unused connection that was made with this material.
-    pub(super) fn take(&mut self, key: PoolKey, material: u64) -> Option<SendRequest<RequestBody>> {
-        let pool = self.pools.get_mut(&key)?;
+    pub(super) fn take(&mut self, key: &PoolKey, material: u64) -> Option<SendRequest<RequestBody>> {
+        let empty = || Pool { key: key.downgrade(), material, idle: VecDeque::new() };
+        let pool = self.pools.entry(key.number()).or_insert_with(empty);
         if pool.material != material {
             pool.idle.clear();
             return None;
@@ -54,16 +96,16 @@ impl Pools {
         None
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for the next request, if it was [taken](Self::take) from a pool that is still there.
     pub(super) fn put(
         &mut self,
-        key: PoolKey,
+        number: u64,
         material: u64,
         sender: SendRequest<RequestBody>,
         until: Instant,
         most: usize,
     ) {
-        let pool = self.pools.entry(key).or_default();
+        let Some(pool) = self.pools.get_mut(&number) else { return };
         if pool.material != material {
             pool.idle.clear();
             pool.material = material;
@@ -74,10 +116,10 @@ impl Pools {
     }
 
     /// Closes what waited too long, was closed by the upstream, or belongs to no upstream any more.
-    pub fn sweep(&mut self, now: Instant, live: &HashSet<PoolKey>) {
-        self.pools.retain(|key, pool| {
+    pub fn sweep(&mut self, now: Instant) {
+        self.pools.retain(|_, pool| {
             pool.idle.retain(|idle| idle.until > now && !idle.sender.is_closed());
-            live.contains(key) && !pool.idle.is_empty()
+            pool.key.is_held()
         });
     }
 }

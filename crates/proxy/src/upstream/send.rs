@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
-use super::{FieldCredential, PoolKey, Upstream};
+use super::{Endpoint, FieldCredential, Origin, Upstream};
 use crate::body::{Lease, Progress, RequestBody};
 use crate::core::Core;
 use crate::refusal::Refusal;
@@ -33,7 +33,8 @@ pub struct Answer {
 pub struct Returning {
     sender: SendRequest<RequestBody>,
     busy: Busy,
-    pool: PoolKey,
+    /// Its number.
+    pool: u64,
     material: u64,
     /// In use until the answer has ended.
     credential: Option<Arc<FieldCredential>>,
@@ -59,29 +60,26 @@ impl Returning {
 #[derive(Debug)]
 struct Busy {
     upstream: Arc<Upstream>,
-    place: usize,
+    /// Where that counts.
+    health: Option<Arc<Health>>,
     /// Since when, where that counts.
     began: Option<Instant>,
 }
 
 impl Busy {
-    fn new(upstream: &Arc<Upstream>, place: usize) -> Self {
-        let busy = Self { upstream: upstream.clone(), place, began: upstream.stopwatch() };
-        busy.health().inspect(|health| health.begin());
-        busy
-    }
-
-    fn health(&self) -> Option<&Health> {
-        match self.upstream.balancing.balance {
+    fn new(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Self {
+        let health = match upstream.balancing.balance {
             Balance::RoundRobin => None,
-            Balance::LeastLoaded => Some(&self.upstream.endpoints.get(self.place)?.health),
-        }
+            Balance::LeastLoaded => Some(endpoint.health.clone()),
+        };
+        health.as_ref().inspect(|health| health.begin());
+        Self { upstream: upstream.clone(), health, began: upstream.stopwatch() }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.health().inspect(|health| health.end());
+        self.health.as_ref().inspect(|health| health.end());
     }
 }
 
@@ -100,15 +98,17 @@ pub async fn send(
     upstream: &Arc<Upstream>,
     mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
+    _origin: Origin<'_>,
 ) -> Result<Answer, Refusal> {
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
     let progress = request.body().progress();
-    let (mut tries, mut place) = Tries::begin(upstream, core.tick()).ok_or_else(protocol)?;
+    let endpoints = upstream.endpoints.now();
+    let (mut tries, mut place) = Tries::begin(upstream, &endpoints, core.tick()).ok_or_else(protocol)?;
     let mut is_stale = false;
     loop {
-        let endpoint = upstream.endpoints.get(place).ok_or_else(protocol)?;
+        let endpoint = endpoints.get(place).ok_or_else(protocol)?;
         let material = upstream.material(endpoint);
-        let reused = if is_stale { None } else { core.pools.borrow_mut().take(endpoint.pool, material) };
+        let reused = if is_stale { None } else { core.pools.borrow_mut().take(&endpoint.pool, material) };
         let is_reused = reused.is_some();
         let mut sender = match reused {
             Some(sender) => sender,
@@ -118,32 +118,33 @@ pub async fn send(
                 // What all of them need is not there: no other one would do.
                 Err(refusal @ Refusal::CredentialUnavailable { .. }) => return Err(refusal),
                 Err(refusal) => {
-                    upstream.failed(core, endpoint);
-                    place = tries.again(core, upstream, Again::NotConnected).ok_or(refusal)?;
+                    upstream.failed(core, &endpoints, endpoint);
+                    place = tries.again(core, (upstream, &endpoints), Again::NotConnected).ok_or(refusal)?;
                     is_stale = false;
                     continue;
                 }
             },
         };
-        let spare = if is_reused || tries.may_resend(upstream) { spare(&request) } else { None };
-        let busy = Busy::new(upstream, place);
+        let spare = if is_reused || tries.may_resend(&endpoints) { spare(&request) } else { None };
+        let busy = Busy::new(upstream, endpoint);
         let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
         let failure = match outcome {
             Ok(response) => {
-                upstream.answered(core, endpoint, busy.began);
-                let connection = Returning { sender, busy, pool: endpoint.pool, material, credential };
+                upstream.answered(core, &endpoints, endpoint, busy.began);
+                let pool = endpoint.pool.number();
+                let connection = Returning { sender, busy, pool, material, credential };
                 return Ok(Answer { response, lease, connection });
             }
             Err(failure) => failure,
         };
         let (result, refusal) = failure.refusal(upstream, progress.as_deref());
         if result != "client" && failure.is_the_endpoints(is_reused) {
-            upstream.failed(core, endpoint);
+            upstream.failed(core, &endpoints, endpoint);
         }
         let again = failure.again(spare);
         is_stale = is_reused && again.is_some();
         let next = again.and_then(|(request, why)| {
-            Some((request, if is_stale { place } else { tries.again(core, upstream, why)? }))
+            Some((request, if is_stale { place } else { tries.again(core, (upstream, &endpoints), why)? }))
         });
         let Some(next) = next else {
             upstream.series.requested(core.id.index(), result);
