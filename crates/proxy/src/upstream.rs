@@ -33,7 +33,7 @@ pub use budget::Budget;
 pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use health::{Ejection, Health};
-pub use pool::{PoolKey, Pools};
+pub use pool::{PoolKey, Pools, WeakPoolKey};
 pub use send::{Answer, Returning, send};
 
 /// A named upstream.
