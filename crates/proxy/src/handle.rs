@@ -182,7 +182,7 @@ async fn act(
             let shown = Shown { token, credential: credential.as_deref() };
             let request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
-            let origin = Origin { principal: &caller.principal, address: client };
+            let origin = Origin { principal: &caller.principal, address: record.client };
             let answer = Box::new(send(lease, core, upstream, request, credential, origin).await?);
             Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
         }
