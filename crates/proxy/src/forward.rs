@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::request::Parts;
 use http::{Request, Uri, Version};
-use identity::{ClaimValue, Principal, PrincipalKind};
+use identity::PrincipalKind;
 use telemetry::{TraceId, Traceparent};
 use tls::Handshake;
 
@@ -15,7 +15,7 @@ use crate::body::RequestBody;
 use crate::connection::Connection;
 use crate::normalize::{Canonical, with_path};
 use crate::refusal::Refusal;
-use crate::route::{Part, Rewrite, Route, Template};
+use crate::route::{Rewrite, Route, filled, remove_spelled};
 use crate::upstream::FieldCredential;
 
 /// Field values that are the same for every request of a connection.
@@ -71,6 +71,9 @@ pub(crate) fn forwarded(
     };
     if !route.forward_credentials || shown.token.is_some() {
         head.headers.remove(AUTHORIZATION);
+    }
+    if !route.remove_fields.is_empty() {
+        remove_spelled(&mut head.headers, &route.remove_fields);
     }
     set_fields(&mut head.headers, canonical, about);
     for (name, template) in &route.set_fields {
@@ -202,42 +205,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-fn filled(template: &Template, principal: &Principal, client: IpAddr) -> HeaderValue {
-    let parts = match template {
-        Template::Fixed(value) => return value.clone(),
-        Template::Parts(parts) => parts,
-    };
-    let mut text = String::new();
-    for part in parts {
-        // Writing to a string does not fail.
-        let _ = match part {
-            Part::Address => write!(text, "{client}"),
-            Part::Claim(name) => write!(text, "{}", ClaimText(principal.claims.get(name))),
-            Part::Principal => write!(text, "{}", principal.id),
-            Part::Subject => write!(text, "{}", principal.id.subject()),
-            Part::Text(literal) => write!(text, "{literal}"),
-        };
-    }
-    // What no field can carry is left out whole: half of an identity would be another one. White space at either end is
-    // none of a field's value (RFC 9110 section 5.5): whoever reads `alice ` takes it for `alice`.
-    if text.trim_ascii().len() != text.len() {
-        return HeaderValue::from_static("");
-    }
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-struct ClaimText<'a>(Option<&'a ClaimValue>);
-
-impl std::fmt::Display for ClaimText<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            None => Ok(()),
-            Some(ClaimValue::Bool(value)) => write!(f, "{value}"),
-            Some(ClaimValue::Long(value)) => write!(f, "{value}"),
-            Some(ClaimValue::String(value)) => f.write_str(value),
-            Some(ClaimValue::Strings(values)) => f.write_str(&values.join(",")),
-        }
-    }
 }

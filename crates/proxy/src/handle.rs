@@ -39,13 +39,15 @@ pub async fn handle(
     // An empty body is none: nothing of it can stay unread.
     let mut body = (!body.is_end_stream()).then_some(body);
     let result = pipeline(head, &mut body, &mut record).await;
+    let snapshot = record.snapshot.clone();
+    let route = record.route.and_then(|index| snapshot.route(index));
     if let Some(unread) = body
         && record.connection.is_http2()
     {
         discard(unread).await;
     }
     Ok(match result {
-        Ok(outcome) => respond(outcome, record),
+        Ok(outcome) => respond(outcome, route, record),
         Err(refusal) => refuse(&refusal, record),
     })
 }
@@ -70,7 +72,7 @@ async fn pipeline(
         return Ok(Outcome::Own(StatusCode::OK, proof));
     }
     if let Some(port) = listener.redirect {
-        return Ok(Outcome::Redirect(to_tls(&canonical, port)?));
+        return Ok(Outcome::Redirect(StatusCode::PERMANENT_REDIRECT, to_tls(&canonical, port)?));
     }
 
     let asked =
@@ -157,7 +159,12 @@ async fn act(
         // Answered by the judge, before anybody was asked who he is.
         Action::Keys(_) => Err(Refusal::NoRoute),
         Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
-        Action::Forward { upstream, rewrite } => {
+        Action::Redirect { status, to } => {
+            Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
+        }
+        Action::Forward { to, rewrite } => {
+            let chance = || core.trace_ids.chance();
+            let upstream = to.choose(&head.headers, &caller.principal.id, record.client, chance);
             let credential = upstream.shown()?;
             let token = match &route.token {
                 None => None,
@@ -184,7 +191,7 @@ async fn act(
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
             let origin = Origin { principal: &caller.principal, address: record.client };
             let answer = Box::new(send(lease, core, upstream, request, credential, origin).await?);
-            Ok(Outcome::Answered { answer, security_fields: route.security_fields, slot })
+            Ok(Outcome::Answered { answer, slot })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Limits on the request path: what a bucket is keyed by, and the refusal when it is empty.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -79,6 +80,12 @@ impl Network {
             IpAddr::V4(v4) => Self(u128::from(u32::from(v4))),
             IpAddr::V6(v6) => Self(u128::from(v6) >> 64 << 64 | 1 << 32),
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::normalize::Canonical;
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::upstream::Answer;
 
 /// What a request came to, before it becomes a response.
@@ -25,8 +26,6 @@ pub(crate) enum Outcome {
     Answered {
         /// Its answer.
         answer: Box<Answer>,
-        /// Add security fields.
-        security_fields: bool,
         /// The route's place in flight.
         slot: Option<limit::Slot>,
     },
@@ -34,16 +33,14 @@ pub(crate) enum Outcome {
     Keys(Bytes),
     /// The route itself answers.
     Own(StatusCode, Bytes),
-    /// A plain listener sends the client to TLS.
-    Redirect(HeaderValue),
+    /// The client is sent elsewhere: to TLS, or where the route says.
+    Redirect(StatusCode, HeaderValue),
 }
 
-/// The response of a pipeline that came to an end.
-pub(crate) fn respond(outcome: Outcome, record: Record) -> Response<ResponseBody> {
-    match outcome {
-        Outcome::Answered { answer, security_fields, slot } => {
-            streamed(*answer, security_fields, slot, record)
-        }
+/// The response of a pipeline that came to an end, by the rules of the route that it took.
+pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -> Response<ResponseBody> {
+    let mut response = match outcome {
+        Outcome::Answered { answer, slot } => streamed(*answer, route, slot, record),
         Outcome::Keys(keys) => {
             let mut response = Response::new(keys);
             let headers = response.headers_mut();
@@ -59,13 +56,17 @@ pub(crate) fn respond(outcome: Outcome, record: Record) -> Response<ResponseBody
                 .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             own(response, record)
         }
-        Outcome::Redirect(location) => {
+        Outcome::Redirect(status, location) => {
             let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            *response.status_mut() = status;
             response.headers_mut().insert(LOCATION, location);
             own(response, record)
         }
+    };
+    if let Some(fields) = route.and_then(|route| route.answer_fields.as_deref()) {
+        fields.apply(response.headers_mut());
     }
+    response
 }
 
 /// The response of a refusal: the envelope, and the end of a connection that must not be used again.
@@ -111,7 +112,7 @@ fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> 
 
 fn streamed(
     answer: Answer,
-    security_fields: bool,
+    route: Option<&Route>,
     slot: Option<limit::Slot>,
     mut record: Record,
 ) -> Response<ResponseBody> {
@@ -127,7 +128,7 @@ fn streamed(
         head.headers.insert(CONTENT_LENGTH, length);
     }
     head.version = Version::HTTP_11;
-    if security_fields {
+    if route.is_some_and(|route| route.security_fields) {
         set_security_fields(&mut head.headers, record.connection.handshake().is_some());
     }
     head.headers.insert(X_REQUEST_ID, record.request_id.clone());

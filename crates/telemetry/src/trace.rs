@@ -67,6 +67,11 @@ impl TraceIds {
         SpanId(self.high.hash_one(self.count()).max(1))
     }
 
+    /// Any number, for what is left to chance.
+    pub fn chance(&self) -> u64 {
+        self.low.hash_one(self.count())
+    }
+
     fn count(&self) -> u64 {
         self.next.replace(self.next.get().wrapping_add(1))
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use proxy::route::{HostPattern, PathPattern, PathRules, Rewrite, Template};
+use proxy::route::{
+    AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template,
+};
 
-use super::model::Name;
+use super::model::{At, Name};
 
 /// Which request goes where.
 #[derive(Clone, Debug)]
@@ -34,6 +36,10 @@ pub struct Route {
     pub labels: BTreeMap<String, String>,
     /// What unusual paths mean.
     pub paths: PathRules,
+    /// Fields taken from the request.
+    pub remove_fields: Vec<HeaderName>,
+    /// Changes in the fields of answers.
+    pub answer_fields: AnswerFields,
     /// Fields set on the request.
     pub set_fields: Vec<(HeaderName, Template)>,
     /// Whether responses get security fields.
@@ -70,9 +76,16 @@ pub enum Action {
     /// It goes to an upstream.
     Forward {
         /// Which.
-        upstream: Name,
+        to: Target,
         /// How its path changes.
         rewrite: Option<Rewrite>,
+    },
+    /// The caller is sent elsewhere.
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// Where to.
+        to: Location,
     },
     /// It is answered here.
     Respond {
@@ -81,4 +94,59 @@ pub enum Action {
         /// The body.
         body: String,
     },
+}
+
+/// Where a route forwards to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// Always there.
+    One(Name),
+    /// To one of several.
+    Split(Split),
+}
+
+/// Several upstreams for one route.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Split {
+    /// Each with its weight; never empty.
+    pub weights: Vec<(Name, NonZeroU32)>,
+    /// Requests that go to one of them, or to another, whatever the weights.
+    pub when: Vec<When>,
+    /// Whose requests all go to the same side.
+    pub sticky: Option<Sticky>,
+}
+
+/// Which requests go to one upstream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct When {
+    /// A field.
+    pub name: HeaderName,
+    /// Where it is named.
+    pub at: At,
+    /// Its whole value.
+    pub value: HeaderValue,
+    /// Where to.
+    pub upstream: Name,
+}
+
+impl Action {
+    /// The upstreams that it may forward to, each named once or more.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Name> {
+        let (one, split) = match self {
+            Self::Forward { to: Target::One(name), .. } => (Some(name), None),
+            Self::Forward { to: Target::Split(split), .. } => (None, Some(split)),
+            Self::Redirect { .. } | Self::Respond { .. } => (None, None),
+        };
+        let weighted = split.into_iter().flat_map(|split| split.weights.iter().map(|(name, _)| name));
+        one.into_iter().chain(weighted).chain(self.when().iter().map(|when| &when.upstream))
+    }
+
+    /// The rules of its split.
+    #[must_use]
+    pub fn when(&self) -> &[When] {
+        match self {
+            Self::Forward { to: Target::Split(split), .. } => &split.when,
+            Self::Forward { .. } | Self::Redirect { .. } | Self::Respond { .. } => &[],
+        }
+    }
 }

@@ -14,7 +14,7 @@ use limit::{Buckets, Concurrency};
 use policy::{Engine, RouteIndex};
 use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
-use proxy::route::{Action, Route, Router};
+use proxy::route::{AnswerFields, Route, Router};
 use proxy::{Snapshot, authenticate, snapshot};
 use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
@@ -219,9 +219,15 @@ impl Living {
             if let Some(cap) = &concurrency {
                 next.concurrency.insert(route.name.clone(), Arc::clone(cap));
             }
+            let token = match &route.token {
+                None => None,
+                Some(name) => {
+                    let token = next.tokens.get(name).ok_or_else(|| broken("its token is missing"))?;
+                    Some(token.of_route(engine).map_err(|reason| broken(&reason))?)
+                }
+            };
+            let answer = &route.answer_fields;
             routes.push(Route {
-                name: (&route.name).into(),
-                index,
                 methods: route.methods.clone(),
                 authenticate: next
                     .authenticate(&route.authenticate)
@@ -229,35 +235,17 @@ impl Living {
                 edge_limits: limits(edge),
                 limits: limits(later),
                 concurrency,
-                action,
                 paths: route.paths,
+                remove_fields: route.remove_fields.clone(),
                 set_fields: route.set_fields.clone(),
                 security_fields: route.security_fields,
+                answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
                 forward_credentials: route.forward_credentials,
-                token: match &route.token {
-                    None => None,
-                    Some(name) => {
-                        let token = next.tokens.get(name).ok_or_else(|| broken("its token is missing"))?;
-                        Some(token.of_route(engine).map_err(|reason| broken(&reason))?)
-                    }
-                },
-                series: metrics.route(route.name.as_str()),
+                token,
+                ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))
             });
         }
         Ok(routes)
-    }
-
-    /// `None` if its upstream is missing.
-    fn action(&self, action: &model::Action) -> Option<Action> {
-        Some(match action {
-            model::Action::Forward { upstream, rewrite } => Action::Forward {
-                upstream: Arc::clone(&self.upstreams.get(upstream)?.upstream),
-                rewrite: rewrite.clone(),
-            },
-            model::Action::Respond { status, body } => {
-                Action::Respond { status: *status, body: body.clone().into() }
-            }
-        })
     }
 
     /// The cap of a route: slots that are taken count on under another cap.

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use http::Method;
 use identity::mint::{PublicKey, SigningKey};
 use policy::{Engine, RouteIndex};
-use proxy::authenticate::Authenticate;
-use proxy::route::{Action, PathRules, Route};
+use proxy::route::{Action, Route};
 use proxy::token::{Minter, RouteToken, SharedTokens, Signer};
 use secrets::{ExposeSecret as _, SecretString};
 use telemetry::Metrics;
@@ -108,21 +107,10 @@ impl LivingToken {
     /// The route that shows its keys on listeners, at this place of the snapshot; its name in logs is `jwks/<entry>`.
     pub(super) fn shown(&self, index: RouteIndex, metrics: &Metrics) -> Route {
         let name = format!("jwks/{}", self.minter.name);
+        let series = metrics.route(&name);
         Route {
-            index,
             methods: vec![Method::GET, Method::HEAD],
-            authenticate: Authenticate::Nobody,
-            edge_limits: Vec::new(),
-            limits: Vec::new(),
-            concurrency: None,
-            action: Action::Keys(self.keys.shown()),
-            paths: PathRules::default(),
-            set_fields: Vec::new(),
-            security_fields: false,
-            forward_credentials: false,
-            token: None,
-            series: metrics.route(&name),
-            name: name.into(),
+            ..Route::new(name.into(), index, Action::Keys(self.keys.shown()), series)
         }
     }
 }

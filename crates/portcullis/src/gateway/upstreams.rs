@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use proxy::route::{Action, Split, Target, When};
 use proxy::upstream::{
     Balance, Balancing, Budget, Ejection, Endpoint, EndpointSet, Endpoints, Health, Timeouts, Upstream,
 };
@@ -13,6 +14,36 @@ use tokio::time::Instant;
 
 use super::generation::{BuildError, Living};
 use crate::config::model::{self, ExpectedPeer, Name, UpstreamTls};
+
+impl Living {
+    /// What a route does; `None` if an upstream is missing.
+    pub(super) fn action(&self, action: &model::Action) -> Option<Action> {
+        Some(match action {
+            model::Action::Forward { to, rewrite } => {
+                Action::Forward { to: self.target(to)?, rewrite: rewrite.clone() }
+            }
+            model::Action::Redirect { status, to } => Action::Redirect { status: *status, to: to.clone() },
+            model::Action::Respond { status, body } => {
+                Action::Respond { status: *status, body: body.clone().into() }
+            }
+        })
+    }
+
+    fn target(&self, target: &model::Target) -> Option<Target> {
+        let upstream = |name: &Name| Some(Arc::clone(&self.upstreams.get(name)?.upstream));
+        let split = match target {
+            model::Target::One(name) => return upstream(name).map(Target::One),
+            model::Target::Split(split) => split,
+        };
+        let weights = split.weights.iter().map(|(name, weight)| Some((upstream(name)?, weight.get())));
+        let when = split.when.iter().map(|when| {
+            let (name, value) = (when.name.clone(), when.value.clone());
+            Some(When { name, value, upstream: upstream(&when.upstream)? })
+        });
+        let split = Split::new(weights.collect::<Option<_>>()?, when.collect::<Option<_>>()?, split.sticky)?;
+        Some(Target::Split(Box::new(split)))
+    }
+}
 
 /// An upstream that lives on while it and the slots that it was built on stay the same.
 #[derive(Clone, Debug)]

@@ -11,9 +11,8 @@ use policy::{ClaimSchema, Engine, PolicySource, RouteFacts, RouteIndex};
 use telemetry::Destination;
 
 use super::*;
-use crate::authenticate::Authenticate;
 use crate::normalize::fields::Reserved;
-use crate::route::{Action, HostPattern, PathPattern, PathRules, Route, Router};
+use crate::route::{Action, HostPattern, PathPattern, Route, Router};
 use crate::snapshot::{Bounds, Listener};
 
 /// Two cores behind one plain listener whose only route answers by itself, and a clock that can be made to panic.
@@ -68,21 +67,10 @@ fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
     let source = PolicySource { path: "test.cedar".into(), text: policy.to_owned() };
     let facts = RouteFacts { name: "hello".to_owned(), labels: std::collections::BTreeMap::new() };
     let (engine, _compiler) = Engine::compile(&[source], &ClaimSchema::new(), vec![facts]).unwrap();
+    let action = Action::Respond { status: StatusCode::OK, body };
     let route = Route {
-        name: "hello".into(),
-        index: RouteIndex(0),
-        methods: Vec::new(),
-        authenticate: Authenticate::Nobody,
-        edge_limits: Vec::new(),
-        limits: Vec::new(),
-        concurrency: None,
-        action: Action::Respond { status: StatusCode::OK, body },
-        paths: PathRules::default(),
-        set_fields: Vec::new(),
         security_fields: true,
-        forward_credentials: false,
-        token: None,
-        series: metrics.route("hello"),
+        ..Route::new("hello".into(), RouteIndex(0), action, metrics.route("hello"))
     };
     let mut router = Router::default();
     router.add(&HostPattern::Any, &PathPattern::Prefix(String::new()), &route).unwrap();

@@ -4,21 +4,11 @@ use super::*;
 use crate::normalize::path::canonical_path;
 
 fn route(place: u32, methods: &[Method]) -> Route {
+    let action = Action::Respond { status: StatusCode::OK, body: Bytes::new() };
+    let series = telemetry::Metrics::new(1).route("r");
     Route {
-        name: format!("r{place}").into(),
-        index: RouteIndex(place),
         methods: methods.to_vec(),
-        authenticate: Authenticate::Nobody,
-        edge_limits: Vec::new(),
-        limits: Vec::new(),
-        concurrency: None,
-        action: Action::Respond { status: StatusCode::OK, body: Bytes::new() },
-        paths: PathRules::default(),
-        set_fields: Vec::new(),
-        security_fields: false,
-        forward_credentials: false,
-        token: None,
-        series: telemetry::Metrics::new(1).route("r"),
+        ..Route::new(format!("r{place}").into(), RouteIndex(place), action, series)
     }
 }
 

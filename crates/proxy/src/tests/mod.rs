@@ -22,7 +22,7 @@ use crate::authenticate::Authenticate;
 use crate::core::{Command, CoreHandle, CoreSpec, start};
 use crate::listener::{self, Socket};
 use crate::normalize::fields::Reserved;
-use crate::route::{Action, HostPattern, PathPattern, PathRules, Route, Router};
+use crate::route::{Action, HostPattern, PathPattern, Route, Router, Target};
 use crate::snapshot::{Bounds, Listener, Snapshot};
 use crate::token::RouteToken;
 use crate::upstream::{
@@ -180,23 +180,13 @@ impl Scene {
             ),
         };
         let route = |index, action, token| Route {
-            name: "all".into(),
-            index: RouteIndex(index),
             methods: if index == 0 { Vec::new() } else { vec![http::Method::GET, http::Method::HEAD] },
             authenticate: self.authenticate.clone(),
-            edge_limits: Vec::new(),
-            limits: Vec::new(),
-            concurrency: None,
-            action,
-            paths: PathRules::default(),
-            set_fields: Vec::new(),
-            security_fields: false,
-            forward_credentials: false,
             token,
-            series: metrics.route("all"),
+            ..Route::new("all".into(), RouteIndex(index), action, metrics.route("all"))
         };
         let mut routes =
-            vec![route(0, Action::Forward { upstream: Arc::new(upstream), rewrite: None }, token)];
+            vec![route(0, Action::Forward { to: Target::One(Arc::new(upstream)), rewrite: None }, token)];
         let mut router = Router::default();
         router.add(&HostPattern::Any, &PathPattern::Prefix(String::new()), &routes[0]).unwrap();
         if let Some(keys) = &self.keys {

@@ -1,5 +1,6 @@
 //! The way of a request, in the order of [`proxy::handle`]; what it meets is written down.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -170,18 +171,22 @@ impl Site<'_> {
     }
 
     fn act(&self, route: &Route, path: &str, query: Option<&str>) -> Result<Outcome, Stop> {
-        let (upstream, rewrite) = match &route.action {
-            Action::Respond { status, .. } => return Ok(Outcome::Answered { status: status.as_u16() }),
-            Action::Forward { upstream, rewrite } => (upstream, rewrite),
+        let rewrite = match &route.action {
+            Action::Respond { status, .. } | Action::Redirect { status, .. } => {
+                return Ok(Outcome::Answered { status: status.as_u16() });
+            }
+            Action::Forward { rewrite, .. } => rewrite,
         };
         let path = match rewrite {
             Some(rewrite) => rewrite.apply(path)?,
             None => path.to_owned(),
         };
-        let endpoints = self.config.upstreams.get(upstream).map(|upstream| &upstream.endpoints);
+        let names: BTreeSet<&Name> = route.action.upstreams().collect();
+        let upstreams = names.iter().filter_map(|name| self.config.upstreams.get(name.as_str()));
+        let endpoints = upstreams.flat_map(|upstream| &upstream.endpoints).map(ToString::to_string).collect();
         Ok(Outcome::Forwarded {
-            upstream: upstream.to_string(),
-            endpoints: endpoints.into_iter().flatten().map(ToString::to_string).collect(),
+            upstream: names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" or "),
+            endpoints,
             target: query.map_or(path.clone(), |query| format!("{path}?{query}")),
         })
     }

@@ -1,20 +1,23 @@
 //! Routes: every name resolves, each has one outcome, and no two match the same request.
 
+mod action;
+mod fields;
+mod ties;
+
 use std::collections::{BTreeMap, HashMap};
 
-use http::{Method, StatusCode};
+use proxy::route::{HostPattern, PathRules};
 
-use proxy::route::{HostPattern, Part, PathPattern, PathRules, Rewrite, Template};
-
+use self::action::{Around, RawAction, names_host};
+use self::ties::Ties;
 use super::names::dangling;
 use super::token::{KeyPaths, RoutePlaces};
 use super::{Check, flat, items};
 use crate::config::finding::Finding;
-use crate::config::model::{Action, Authenticate, Listener, ListenerKind, Name, Proof, Route, Upstream};
+use crate::config::model::{Authenticate, Listener, ListenerKind, Name, Proof, Route, Upstream};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::route as raw;
-use crate::config::reader::{Entries, Field};
-use crate::config::values::field::{FieldTemplate, SetField};
+use crate::config::reader::Field;
 
 impl Check<'_> {
     pub(super) fn routes(
@@ -41,6 +44,7 @@ impl Check<'_> {
             self.findings.extend(ties.add(&route, name_span));
             routes.push(route);
         }
+        self.fields_of_splits(&routes);
         routes
     }
 
@@ -55,15 +59,24 @@ impl Check<'_> {
         let authenticate = self.authenticate(raw.authenticate, &on, listeners);
         let limits = self.route_limits(raw.limits);
         let path = raw.path.value.map(|path| path.0);
-        let action = self.action(raw.name.span, raw.upstream, raw.respond, raw.rewrite, path.as_ref());
-        let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
-        let (set_fields, security_fields) = match flat(raw.headers) {
-            Some(headers) => {
-                let security = !matches!(flat(headers.security), Some(raw::SecurityFields::Off));
-                (self.set_fields(headers.set, &mut places), security)
-            }
-            None => (Vec::new(), true),
+        let host = raw.host.map_or(Some(HostPattern::Any), |host| Some(host.value?.0));
+        let said = RawAction {
+            upstream: raw.upstream,
+            split: raw.split,
+            respond: raw.respond,
+            redirect: raw.redirect,
+            rewrite: raw.rewrite,
         };
+        let around = Around {
+            span: raw.name.span,
+            // A host that could not be read was meant to be one.
+            names_host: host.as_ref().is_none_or(names_host),
+            path: path.as_ref(),
+            authenticate: authenticate.as_ref(),
+        };
+        let action = self.action(said, &around);
+        let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
+        let fields = self.fields(flat(raw.headers), &mut places);
         let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
         let token = match raw.token {
             Some(Field { value: Some(name), span }) => self.tokens.resolve(name, span, self.findings),
@@ -76,7 +89,7 @@ impl Check<'_> {
             token,
             name: raw.name.value?,
             on,
-            host: raw.host.map_or(Some(HostPattern::Any), |host| Some(host.value?.0))?,
+            host: host?,
             path: path?,
             methods: methods.into_iter().map(|method| method.value.0).collect(),
             authenticate: authenticate?,
@@ -88,8 +101,10 @@ impl Check<'_> {
                 .filter_map(|(key, value)| Some((key.value?.to_string(), value.value?)))
                 .collect(),
             paths: path_rules(flat(raw.paths)),
-            set_fields,
-            security_fields,
+            set_fields: fields.set,
+            remove_fields: fields.remove,
+            answer_fields: fields.answer,
+            security_fields: fields.security,
             forward_credentials: places.forward.is_some(),
         };
         Some((route, places))
@@ -161,150 +176,6 @@ impl Check<'_> {
     fn route_limits(&mut self, limits: Option<Field<Vec<Field<Name>>>>) -> Vec<Name> {
         let limits = items(flat(limits)).into_iter();
         limits.filter_map(|limit| self.limits.resolve(limit.value, limit.span, self.findings)).collect()
-    }
-
-    fn action(
-        &mut self,
-        route: Span,
-        upstream: Option<Field<Name>>,
-        respond: Option<Field<raw::Respond>>,
-        rewrite: Option<Field<raw::Rewrite>>,
-        path: Option<&PathPattern>,
-    ) -> Option<Action> {
-        match (upstream, respond) {
-            (Some(upstream), Some(respond)) => {
-                let finding = Finding::error(respond.span, "`upstream` and `respond` on one route");
-                self.error(finding.expecting("one of them").related(upstream.span, "`upstream` stands at"));
-                None
-            }
-            (None, None) => {
-                self.error(
-                    Finding::error(route, "the route leads nowhere").expecting("`upstream` or `respond`"),
-                );
-                None
-            }
-            (Some(upstream), None) => {
-                let rewrite = rewrite.and_then(|rewrite| self.rewrite(rewrite, path));
-                let name = self.upstreams.resolve(upstream.value?, upstream.span, self.findings)?;
-                Some(Action::Forward { upstream: name, rewrite })
-            }
-            (None, Some(respond)) => {
-                if let Some(rewrite) = rewrite {
-                    self.error(Finding::error(
-                        rewrite.span,
-                        "a path is rewritten on the way to an upstream, and there is none",
-                    ));
-                }
-                let respond = respond.value?;
-                let (status_span, status) = (respond.status.span, respond.status.value?.0);
-                let body = flat(respond.body).unwrap_or_default();
-                let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-                if bodiless.contains(&status) && !body.is_empty() {
-                    self.error(Finding::error(
-                        status_span,
-                        format!("a response {} has no body", status.as_u16()),
-                    ));
-                }
-                Some(Action::Respond { status, body })
-            }
-        }
-    }
-
-    fn rewrite(&mut self, rewrite: Field<raw::Rewrite>, path: Option<&PathPattern>) -> Option<Rewrite> {
-        let (from, to) = match rewrite.value? {
-            raw::Rewrite::StripPrefix(prefix) => (prefix, String::new()),
-            raw::Rewrite::ReplacePrefix(replace) => {
-                let replace = replace.value?;
-                (replace.from, replace.to.value?.0)
-            }
-        };
-        let prefix = from.value?.0;
-        let literal = match path? {
-            PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
-        };
-        let below =
-            literal.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if !below {
-            let finding =
-                Finding::error(from.span, format!("the route's path does not begin with `{prefix}`"));
-            self.error(finding.expecting("a prefix of the route's path, on a segment boundary"));
-        }
-        Some(Rewrite { from: prefix, to })
-    }
-
-    fn set_fields(
-        &mut self,
-        set: Option<Field<Entries<SetField, FieldTemplate>>>,
-        places: &mut RoutePlaces,
-    ) -> Vec<(http::HeaderName, Template)> {
-        let mut fields: Vec<(http::HeaderName, Template)> = Vec::new();
-        for (name, template) in flat(set).map(|set| set.0).unwrap_or_default() {
-            let (Some(SetField(field)), Some(FieldTemplate(value))) = (name.value, template.value) else {
-                continue;
-            };
-            if let Template::Parts(parts) = &value {
-                for part in parts {
-                    if let Part::Claim(claim) = part
-                        && !self.claims.contains_key(claim.as_str())
-                    {
-                        let finding =
-                            Finding::error(template.span, format!("no issuer maps the claim `{claim}`"));
-                        let suggestion =
-                            crate::config::problem::closest(claim, self.claims.keys().map(Name::as_str));
-                        self.error(
-                            finding
-                                .expecting("a name under `claims` of a token issuer")
-                                .suggesting(suggestion),
-                        );
-                    }
-                }
-            }
-            if fields.iter().any(|(known, _)| *known == field) {
-                self.error(Finding::error(
-                    name.span,
-                    format!("`{field}` a second time, in another spelling"),
-                ));
-            }
-            places.set.push((field.clone(), name.span));
-            fields.push((field, value));
-        }
-        fields
-    }
-}
-
-/// Which routes match the same host and path on a listener: with a method in common they tie.
-#[derive(Default)]
-struct Ties(HashMap<(Name, HostPattern, PathPattern), Vec<Placed>>);
-
-struct Placed {
-    name: Name,
-    methods: Vec<Method>,
-    span: Span,
-}
-
-impl Ties {
-    fn add(&mut self, route: &Route, span: Span) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for listener in &route.on {
-            let key = (listener.clone(), route.host.clone(), route.path.clone());
-            let same = self.0.entry(key).or_default();
-            let overlap = |methods: &[Method]| {
-                methods.is_empty()
-                    || route.methods.is_empty()
-                    || methods.iter().any(|m| route.methods.contains(m))
-            };
-            if let Some(other) = same.iter().find(|other| overlap(&other.methods)) {
-                let message = format!("matches the same requests on `{listener}` as route `{}`", other.name);
-                let finding = Finding::error(span, message);
-                findings.push(
-                    finding
-                        .expecting("another host, path or other methods")
-                        .related(other.span, "that stands at"),
-                );
-            }
-            same.push(Placed { name: route.name.clone(), methods: route.methods.clone(), span });
-        }
-        findings
     }
 }
 

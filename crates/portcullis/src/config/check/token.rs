@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use proxy::route::PathPattern;
 
 use super::certificate::TimeBounds;
@@ -110,23 +110,21 @@ impl Check<'_> {
         at: &RoutePlaces,
         upstreams: &BTreeMap<Name, Upstream>,
     ) {
-        let credentials = match &route.action {
-            Action::Forward { upstream, .. } => {
-                upstreams.get(upstream).and_then(|upstream| upstream.credentials.as_ref())
-            }
-            Action::Respond { .. } => None,
-        };
-        let field = credentials.map(|credentials| match credentials {
-            UpstreamCredentials::Bearer(_) | UpstreamCredentials::Basic { .. } => AUTHORIZATION,
-            UpstreamCredentials::Field { name, .. } => name.clone(),
-        });
-        if let Some((field, span)) =
-            field.as_ref().and_then(|field| at.set.iter().find(|(set, _)| set == field))
-        {
+        let shown = |name: &Name| upstreams.get(name).and_then(|upstream| upstream.credentials.as_ref());
+        let fields: Vec<HeaderName> = route
+            .action
+            .upstreams()
+            .filter_map(shown)
+            .map(|credentials| match credentials {
+                UpstreamCredentials::Bearer(_) | UpstreamCredentials::Basic { .. } => AUTHORIZATION,
+                UpstreamCredentials::Field { name, .. } => name.clone(),
+            })
+            .collect();
+        if let Some((field, span)) = at.set.iter().find(|(set, _)| fields.contains(set)) {
             let finding = Finding::error(*span, format!("`{field}` carries the credentials of the upstream"));
             self.error(finding.expecting("another field"));
         }
-        let taken = field == Some(AUTHORIZATION);
+        let taken = fields.contains(&AUTHORIZATION);
         if let Some(span) = at.forward
             && taken
         {
@@ -143,7 +141,7 @@ impl Check<'_> {
             let finding = Finding::error(span, "the upstream gets credentials of its own in `Authorization`");
             self.error(finding.expecting("a route without `token`, or an upstream without `credentials`"));
         }
-        if matches!(route.action, Action::Respond { .. }) {
+        if !matches!(route.action, Action::Forward { .. }) {
             let finding = Finding::error(span, "a token is for an upstream, and there is none");
             self.error(finding.expecting("`upstream`, or no `token`"));
         }

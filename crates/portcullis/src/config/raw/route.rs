@@ -7,6 +7,9 @@ use crate::config::reader::{Entries, Field};
 use crate::config::values::field::{FieldTemplate, FinalStatus, RouteMethod, SetField};
 use crate::config::values::pattern::{Name, PathPrefix, RouteHost, RoutePath};
 use crate::config::values::quantity::Count;
+use crate::config::values::rule::{
+    AnswerField, AnswerValue, LocationTemplate, RedirectStatus, RemovedAnswerField, RemovedField,
+};
 
 /// Which request goes where, and what it needs for that.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,10 +31,14 @@ pub(in crate::config) struct Route {
     pub(in crate::config) limits: Option<Field<Vec<Field<Name>>>>,
     /// Requests in flight at the same time. Default: no cap.
     pub(in crate::config) concurrency: Option<Field<Count>>,
-    /// Where permitted requests go: a name of `upstreams`. One of `upstream` and `respond`.
+    /// Where permitted requests go: a name of `upstreams`. One of `upstream`, `split`, `respond` and `redirect`.
     pub(in crate::config) upstream: Option<Field<Name>>,
+    /// Where they go by weight, or by the value of a field.
+    pub(in crate::config) split: Option<Field<Split>>,
     /// What permitted requests are answered with.
     pub(in crate::config) respond: Option<Field<Respond>>,
+    /// Where else their callers are sent.
+    pub(in crate::config) redirect: Option<Field<Redirect>>,
     /// How the path changes on the way to the upstream.
     pub(in crate::config) rewrite: Option<Field<Rewrite>>,
     /// Labels that policies may read.
@@ -67,6 +74,61 @@ pub(in crate::config) struct Respond {
     pub(in crate::config) status: Field<FinalStatus>,
     /// The body, as `text/plain`. Default: empty.
     pub(in crate::config) body: Option<Field<String>>,
+}
+
+/// Where callers are sent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Redirect {
+    /// 301, 302, 303, 307 or 308; after 307 and 308 the method stays what it was.
+    pub(in crate::config) status: Field<RedirectStatus>,
+    /// The `Location`: a URL, or a path of the same host.
+    pub(in crate::config) to: Field<LocationTemplate>,
+}
+
+/// Several upstreams for one route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Split {
+    /// Upstreams, each with its share. As the last one's weight grows, callers that stick only move towards it.
+    pub(in crate::config) to: Field<Vec<Field<Side>>>,
+    /// Requests that go to one of them whatever the weights; the first that fits counts.
+    pub(in crate::config) when: Option<Field<Vec<Field<When>>>>,
+    /// Whose requests all go to the same side: a `principal`'s, or an `address`' (an IPv6 client is its /64). Default: each
+    /// request on its own.
+    pub(in crate::config) sticky: Option<Field<Sticky>>,
+}
+
+/// An upstream with its share.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Side {
+    /// A name of `upstreams`.
+    pub(in crate::config) upstream: Field<Name>,
+    /// Its share, of the sum of all weights.
+    pub(in crate::config) weight: Field<Count>,
+}
+
+/// Which requests go to one upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct When {
+    /// A header field.
+    pub(in crate::config) field: Field<SetField>,
+    /// Its whole value.
+    pub(in crate::config) value: Field<AnswerValue>,
+    /// A name of `upstreams`; it need not stand in `to`.
+    pub(in crate::config) upstream: Field<Name>,
+}
+
+/// By what callers are told apart.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Sticky {
+    /// The client's address.
+    Address,
+    /// The principal's id.
+    Principal,
 }
 
 /// How a path changes on the way to the upstream.
@@ -139,8 +201,22 @@ pub(in crate::config) enum Tolerated {
 pub(in crate::config) struct Headers {
     /// Fields set on the request to the upstream. The same names are removed from what callers send, on every route.
     pub(in crate::config) set: Option<Field<Entries<SetField, FieldTemplate>>>,
+    /// Fields, in every spelling, that the upstream does not get.
+    pub(in crate::config) remove: Option<Field<Vec<Field<RemovedField>>>>,
+    /// Fields of answers, the upstream's and the route's own; refusals are the same everywhere.
+    pub(in crate::config) response: Option<Field<ResponseHeaders>>,
     /// Security fields of responses (HSTS, nosniff, frame, referrer): `default`, or `off`.
     pub(in crate::config) security: Option<Field<SecurityFields>>,
+}
+
+/// Header fields of a route's answers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ResponseHeaders {
+    /// Fields set, in the place of the upstream's. The text is taken as it stands.
+    pub(in crate::config) set: Option<Field<Entries<AnswerField, AnswerValue>>>,
+    /// Fields that the caller does not get.
+    pub(in crate::config) remove: Option<Field<Vec<Field<RemovedAnswerField>>>>,
 }
 
 /// Whether responses get security fields that they lack.

@@ -250,7 +250,7 @@ words! {
 }
 
 /// Fields that frame a message, belong to one connection, or decide where it goes (RFC 9110 section 7.6.1).
-const UNSETTABLE: [&str; 13] = [
+pub(super) const UNSETTABLE: [&str; 13] = [
     "connection",
     "content-length",
     "expect",
@@ -267,7 +267,7 @@ const UNSETTABLE: [&str; 13] = [
 ];
 
 /// Fields, and beginnings of names, that the gateway sets itself.
-const GATEWAY: [&str; 5] = ["forwarded", "x-forwarded-", "x-request-id", "traceparent", "tracestate"];
+pub(super) const GATEWAY: [&str; 5] = ["forwarded", "x-forwarded-", "x-request-id", "traceparent", "tracestate"];
 
 /// Fields whose value would be a secret written into the file.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];

@@ -1,12 +1,14 @@
 //! The words of the configuration that are more than text, each parsed where it stands: [`quantity`] (times, sizes,
 //! rates), [`network`] (addresses, URLs), [`pattern`] (hosts, paths, names), [`field`] (header fields and templates),
-//! [`secret`] (references), [`certificate`] (what certificates say), [`token`] (what minted tokens say).
+//! [`rule`] (what routes make of
+//! requests and answers), [`secret`] (references), [`certificate`] (what certificates say), [`token`] (what minted tokens say).
 
 pub(super) mod certificate;
 pub(super) mod field;
 pub(super) mod network;
 pub(super) mod pattern;
 pub(super) mod quantity;
+pub(super) mod rule;
 pub(super) mod secret;
 pub(super) mod token;
 

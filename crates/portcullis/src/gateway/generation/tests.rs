@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use proxy::route::{Action, Target};
+
 use super::*;
 use crate::config::load;
 use crate::gateway::wall_clock;
@@ -55,8 +57,8 @@ fn buckets(snapshot: &Snapshot) -> Arc<Buckets> {
 
 fn upstream(snapshot: &Snapshot) -> Arc<proxy::upstream::Upstream> {
     match &snapshot.routes[0].action {
-        Action::Forward { upstream, .. } => Arc::clone(upstream),
-        Action::Respond { .. } | Action::Keys(_) => panic!("the route forwards"),
+        Action::Forward { to: Target::One(upstream), .. } => Arc::clone(upstream),
+        other => panic!("the route forwards: {other:?}"),
     }
 }
 

@@ -1,0 +1,250 @@
+//! What a route makes of requests and answers: fields that it removes and sets, and where it sends its callers.
+
+use http::StatusCode;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE};
+use http::uri::PathAndQuery;
+use proxy::route::{Location, LocationPart, Place};
+use url::Url;
+
+use super::field::{GATEWAY, UNSETTABLE};
+use super::{Misread, Word, words};
+
+/// A field that a route may take from the request to its upstream.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct RemovedField(pub(in crate::config) HeaderName);
+
+impl Word for RemovedField {
+    const EXPECTED: &'static str = "the name of a header field such as `x-debug`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let name = changeable(text)?;
+        if name == AUTHORIZATION {
+            return Err("`credentials` says what becomes of `authorization`; it is removed by default".into());
+        }
+        if GATEWAY.iter().any(|family| name.as_str().starts_with(family)) {
+            return Err(format!("`{name}` is written by the gateway on every request").into());
+        }
+        Ok(Self(name))
+    }
+}
+
+/// A field that a route may set on its answers.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct AnswerField(pub(in crate::config) HeaderName);
+
+impl Word for AnswerField {
+    const EXPECTED: &'static str = "the name of a header field such as `cache-control`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let RemovedAnswerField(name) = RemovedAnswerField::parse(text)?;
+        if name == SET_COOKIE {
+            return Err("one cookie for everybody; a service gives each caller his own".into());
+        }
+        Ok(Self(name))
+    }
+}
+
+/// A field that a route may take from its answers.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct RemovedAnswerField(pub(in crate::config) HeaderName);
+
+impl Word for RemovedAnswerField {
+    const EXPECTED: &'static str = "the name of a header field such as `server`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let name = changeable(text)?;
+        if name == "x-request-id" || name == "proxy-authenticate" {
+            return Err(format!("`{name}` is the gateway's own").into());
+        }
+        Ok(Self(name))
+    }
+}
+
+/// The value of a field, the same for everybody.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct AnswerValue(pub(in crate::config) HeaderValue);
+
+impl Word for AnswerValue {
+    const EXPECTED: &'static str = "the value of a header field, as it stands";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        if text.trim_ascii().len() != text.len() {
+            return Err("white space at an end, which is no part of a field's value".into());
+        }
+        let value = HeaderValue::from_str(text).map_err(|_| "a character that no header field may hold")?;
+        Ok(Self(value))
+    }
+}
+
+/// The status of a redirect.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct RedirectStatus(pub(in crate::config) StatusCode);
+
+impl Word for RedirectStatus {
+    const EXPECTED: &'static str = "one of 301, 302, 303, 307 and 308";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let status = StatusCode::from_bytes(text.as_bytes()).map_err(|_| Misread::Other)?;
+        if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) { Ok(Self(status)) } else { Err(Misread::Other) }
+    }
+}
+
+/// Where a redirect goes.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct LocationTemplate(pub(in crate::config) Location);
+
+impl Word for LocationTemplate {
+    const EXPECTED: &'static str =
+        "a URL such as `https://{host}{path}{query}`, or a path such as `/new{path}`; known are {host}, {path} and {query}";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let location = Location(location_parts(text)?);
+        if !leads_where_it_says(&location) {
+            return Err("a URL whose host is neither written out nor `{host}` alone: a caller could say where it leads".into());
+        }
+        Ok(Self(location))
+    }
+}
+
+fn location_parts(text: &str) -> Result<Vec<LocationPart>, Misread> {
+    let is_plain = |byte: u8| matches!(byte, 0x21..=0x7e) && !b"\"<>\\^`|".contains(&byte);
+    if !text.bytes().all(is_plain) {
+        return Err("a character that no URL may hold".into());
+    }
+    let (mut parts, mut rest, mut in_query) = (Vec::new(), text, false);
+    while let Some((before, tail)) = rest.split_once('{') {
+        in_query |= literal(before, &mut parts)?;
+        let (name, tail) = tail.split_once('}').ok_or("a brace without its partner")?;
+        let place = match name {
+            "host" => Place::Host,
+            "path" => Place::Path,
+            "query" => Place::Query,
+            _ => return Err(format!("unknown placeholder `{{{name}}}`; known are {{host}}, {{path}} and {{query}}").into()),
+        };
+        parts.push(if in_query { LocationPart::Encoded(place) } else { LocationPart::Plain(place) });
+        in_query |= place == Place::Query;
+        rest = tail;
+    }
+    literal(rest, &mut parts)?;
+    if parts.is_empty() { Err(Misread::Other) } else { Ok(parts) }
+}
+
+/// Whether a query or a fragment begins in it.
+fn literal(text: &str, parts: &mut Vec<LocationPart>) -> Result<bool, Misread> {
+    if text.contains('}') {
+        return Err("a brace without its partner".into());
+    }
+    if !text.is_empty() {
+        parts.push(LocationPart::Text(text.to_owned()));
+    }
+    Ok(text.contains(['?', '#']))
+}
+
+/// True when no request leads it to another host than it names, or than its own: tried with hostile ones.
+fn leads_where_it_says(location: &Location) -> bool {
+    const HOSTS: [&str; 2] = ["asked.example", "other.example"];
+    let (Ok(base), [plain, hostile]) = (
+        Url::parse("https://base.example/"),
+        ["/", "/evil.example:80/@evil.example?@evil.example/"].map(PathAndQuery::from_static),
+    ) else {
+        return false;
+    };
+    let hosts = HOSTS.iter().flat_map(|host| {
+        [&plain, &hostile].map(|target| {
+            let url = base.join(location.fill(host, target).ok()?.to_str().ok()?).ok()?;
+            let is_web = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+            is_web.then(|| url.host_str().map(str::to_owned)).flatten()
+        })
+    });
+    let Some(hosts) = hosts.collect::<Option<Vec<_>>>() else { return false };
+    let [first, rest @ ..] = hosts.as_slice() else { return false };
+    rest.iter().all(|host| host == first) || hosts.chunks(2).zip(HOSTS).all(|(led, host)| led.iter().all(|led| led == host))
+}
+
+fn changeable(text: &str) -> Result<HeaderName, Misread> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| Misread::Other)?;
+    if UNSETTABLE.contains(&name.as_str()) {
+        return Err(format!("`{name}` frames or routes the message; the gateway alone writes it").into());
+    }
+    if DESCRIBING.contains(&name.as_str()) {
+        return Err(format!("`{name}` says how the body is to be read, and the body stays as it is").into());
+    }
+    Ok(name)
+}
+
+/// Without them, or with others, a body would be read otherwise than it was written.
+const DESCRIBING: [&str; 2] = ["content-encoding", "content-range"];
+
+words! {
+    RemovedField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    AnswerField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    RemovedAnswerField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    AnswerValue: "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$",
+    RedirectStatus: { "enum": [301, 302, 303, 307, 308] },
+    LocationTemplate: "^[!-~]+$",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_the_host_that_it_names_or_stays() {
+        for text in [
+            "https://{host}{path}",
+            "https://{host}:8443{path}{query}",
+            "https://new.example.com{path}",
+            "http://new.example.com:8080/a{path}?from={host}{query}",
+            "/new{path}",
+            "{path}/{query}",
+            "/",
+            "https://new.example.com?to={path}",
+            "//new.example.com{path}",
+        ] {
+            assert!(LocationTemplate::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "https://{host}.evil.example{path}",
+            "https://new.{host}{path}",
+            "https://{path}",
+            "https:/{path}",
+            "https:{path}",
+            "/{path}",
+            "//{path}",
+            "//{host}@evil.example{path}",
+            "https://new.example.com@{host}{path}",
+            "https://new.example.com{host}",
+            "https://{query}",
+            "javascript:alert(1)",
+            "data:{path}",
+            "{host}{path}",
+            "https://{nobody}",
+            "https://{host",
+            "https://a}",
+            "/a b",
+            "/a\r\nset-cookie:x",
+            "/\\evil.example",
+            "https://ümlaut.example/",
+        ] {
+            assert!(LocationTemplate::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_frames_a_message_or_is_the_gateways_own_is_neither_set_nor_removed() {
+        for name in ["Content-Length", "transfer-encoding", "connection", "trailer", "content-encoding", "a b", ""] {
+            assert!(RemovedField::parse(name).is_err(), "{name}");
+            assert!(AnswerField::parse(name).is_err() && RemovedAnswerField::parse(name).is_err(), "{name}");
+        }
+        for name in ["authorization", "x-forwarded-for", "x-request-id", "Forwarded", "host"] {
+            assert!(RemovedField::parse(name).is_err(), "{name}");
+        }
+        assert!(RemovedField::parse("cookie").is_ok() && AnswerField::parse("cache-control").is_ok());
+        assert!(AnswerField::parse("set-cookie").is_err() && RemovedAnswerField::parse("set-cookie").is_ok());
+        assert!(AnswerField::parse("x-request-id").is_err() && RemovedAnswerField::parse("X-Request-Id").is_err());
+        for value in ["a\r\nb", " a", "a\0"] {
+            assert!(AnswerValue::parse(value).is_err(), "{value:?}");
+        }
+    }
+}
