@@ -5,9 +5,7 @@ use std::num::NonZeroU32;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use proxy::route::{
-    AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template,
-};
+use proxy::route::{AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template};
 
 use super::model::{At, Name};
 

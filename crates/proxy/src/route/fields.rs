@@ -31,9 +31,8 @@ impl AnswerFields {
 /// Takes fields away however they are spelled: some servers read `x_internal` as `x-internal`.
 pub(crate) fn remove_spelled(headers: &mut HeaderMap, names: &[HeaderName]) {
     let dashed = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    let is_same = |a: &HeaderName, b: &HeaderName| {
-        a.as_str().bytes().map(dashed).eq(b.as_str().bytes().map(dashed))
-    };
+    let is_same =
+        |a: &HeaderName, b: &HeaderName| a.as_str().bytes().map(dashed).eq(b.as_str().bytes().map(dashed));
     let is_unwanted = |name: &&HeaderName| names.iter().any(|unwanted| is_same(name, unwanted));
     let unwanted: Vec<HeaderName> = headers.keys().filter(is_unwanted).cloned().collect();
     for name in unwanted {

@@ -53,7 +53,9 @@ impl Location {
         for part in &self.0 {
             match part {
                 LocationPart::Text(text) => location.push_str(text),
-                LocationPart::Plain(place) => place.of(host, target).for_each(|piece| location.push_str(piece)),
+                LocationPart::Plain(place) => {
+                    place.of(host, target).for_each(|piece| location.push_str(piece));
+                }
                 LocationPart::Encoded(place) => {
                     place.of(host, target).for_each(|piece| encode(piece, &mut location));
                 }
@@ -81,7 +83,10 @@ fn encode(piece: &str, location: &mut String) {
             location.push(char::from(byte));
         } else {
             location.push('%');
-            location.extend([byte >> 4, byte & 0xf].map(|digit| char::from(HEX.as_bytes().get(usize::from(digit)).copied().unwrap_or(b'0'))));
+            location
+                .extend([byte >> 4, byte & 0xf].map(|digit| {
+                    char::from(HEX.as_bytes().get(usize::from(digit)).copied().unwrap_or(b'0'))
+                }));
         }
     }
 }

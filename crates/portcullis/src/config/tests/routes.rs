@@ -51,9 +51,15 @@ fn what_a_route_does_is_read() {
 fn fields_that_are_not_the_routes_to_change_are_refused() {
     insta::assert_snapshot!(
         [
-            changed("[cookie, x-debug]", "[authorization, x-forwarded-for, content-length, content-encoding]"),
+            changed(
+                "[cookie, x-debug]",
+                "[authorization, x-forwarded-for, content-length, content-encoding]"
+            ),
             changed("[cookie, x-debug]", "[x-who, cookie, Cookie]"),
-            changed("set: { cache-control: no-store }", "set: { set-cookie: a, x-request-id: a, date: \" a\" }"),
+            changed(
+                "set: { cache-control: no-store }",
+                "set: { set-cookie: a, x-request-id: a, date: \" a\" }"
+            ),
             changed("remove: [server]", "remove: [cache-control, transfer-encoding]"),
         ]
         .join("\n")

@@ -85,7 +85,11 @@ impl Word for RedirectStatus {
 
     fn parse(text: &str) -> Result<Self, Misread> {
         let status = StatusCode::from_bytes(text.as_bytes()).map_err(|_| Misread::Other)?;
-        if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) { Ok(Self(status)) } else { Err(Misread::Other) }
+        if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            Ok(Self(status))
+        } else {
+            Err(Misread::Other)
+        }
     }
 }
 
@@ -94,10 +98,12 @@ impl Word for RedirectStatus {
 pub(in crate::config) struct LocationTemplate(pub(in crate::config) Location);
 
 impl Word for LocationTemplate {
-    const EXPECTED: &'static str =
-        "a URL such as `https://{host}{path}{query}`, or a path such as `/new{path}`; known are {host}, {path} and {query}";
+    const EXPECTED: &'static str = "a URL such as `https://{host}{path}{query}`, or a path such as `/new{path}`; known are {host}, {path} and {query}";
 
     fn parse(text: &str) -> Result<Self, Misread> {
+        if !["https://", "http://", "/", "{path}"].iter().any(|start| text.starts_with(start)) {
+            return Err(Misread::Other);
+        }
         let location = Location(location_parts(text)?);
         if !leads_where_it_says(&location) {
             return Err("a URL whose host is neither written out nor `{host}` alone: a caller could say where it leads".into());
@@ -119,7 +125,12 @@ fn location_parts(text: &str) -> Result<Vec<LocationPart>, Misread> {
             "host" => Place::Host,
             "path" => Place::Path,
             "query" => Place::Query,
-            _ => return Err(format!("unknown placeholder `{{{name}}}`; known are {{host}}, {{path}} and {{query}}").into()),
+            _ => {
+                return Err(format!(
+                    "unknown placeholder `{{{name}}}`; known are {{host}}, {{path}} and {{query}}"
+                )
+                .into());
+            }
         };
         parts.push(if in_query { LocationPart::Encoded(place) } else { LocationPart::Plain(place) });
         in_query |= place == Place::Query;
@@ -143,22 +154,31 @@ fn literal(text: &str, parts: &mut Vec<LocationPart>) -> Result<bool, Misread> {
 /// True when no request leads it to another host than it names, or than its own: tried with hostile ones.
 fn leads_where_it_says(location: &Location) -> bool {
     const HOSTS: [&str; 2] = ["asked.example", "other.example"];
-    let (Ok(base), [plain, hostile]) = (
-        Url::parse("https://base.example/"),
-        ["/", "/evil.example:80/@evil.example?@evil.example/"].map(PathAndQuery::from_static),
-    ) else {
-        return false;
-    };
-    let hosts = HOSTS.iter().flat_map(|host| {
-        [&plain, &hostile].map(|target| {
-            let url = base.join(location.fill(host, target).ok()?.to_str().ok()?).ok()?;
-            let is_web = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-            is_web.then(|| url.host_str().map(str::to_owned)).flatten()
+    // On a page over the other scheme `https:/a` is another host, on this one it is a path.
+    let bases = ["https://base.example/", "http://base.example/"].map(Url::parse);
+    let targets = ["/", "/evil.example:80/@evil.example?@evil.example/"].map(PathAndQuery::from_static);
+    let hosts: Option<Vec<Vec<String>>> = HOSTS
+        .iter()
+        .map(|host| {
+            let led = bases.iter().flat_map(|base| {
+                targets.each_ref().map(|target| led_to(location, base.as_ref().ok()?, (host, target)))
+            });
+            led.collect()
         })
-    });
-    let Some(hosts) = hosts.collect::<Option<Vec<_>>>() else { return false };
-    let [first, rest @ ..] = hosts.as_slice() else { return false };
-    rest.iter().all(|host| host == first) || hosts.chunks(2).zip(HOSTS).all(|(led, host)| led.iter().all(|led| led == host))
+        .collect();
+    let Some(hosts) = hosts else { return false };
+    let mut all = hosts.iter().flatten();
+    let first = all.next();
+    all.all(|host| Some(host) == first)
+        || hosts.iter().zip(HOSTS).all(|(led, host)| led.iter().all(|led| led == host))
+}
+
+/// The host that a browser on a page of `base` would go to.
+fn led_to(location: &Location, base: &Url, (host, target): (&str, &PathAndQuery)) -> Option<String> {
+    let url = base.join(location.fill(host, target).ok()?.to_str().ok()?).ok()?;
+    let is_web =
+        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+    if is_web { url.host_str().map(str::to_owned) } else { None }
 }
 
 fn changeable(text: &str) -> Result<HeaderName, Misread> {
@@ -196,7 +216,7 @@ mod tests {
             "https://new.example.com{path}",
             "http://new.example.com:8080/a{path}?from={host}{query}",
             "/new{path}",
-            "{path}/{query}",
+            "{path}.html{query}",
             "/",
             "https://new.example.com?to={path}",
             "//new.example.com{path}",
@@ -211,6 +231,7 @@ mod tests {
             "https:/{path}",
             "https:{path}",
             "/{path}",
+            "{path}/",
             "//{path}",
             "//{host}@evil.example{path}",
             "https://new.example.com@{host}{path}",
@@ -233,7 +254,9 @@ mod tests {
 
     #[test]
     fn what_frames_a_message_or_is_the_gateways_own_is_neither_set_nor_removed() {
-        for name in ["Content-Length", "transfer-encoding", "connection", "trailer", "content-encoding", "a b", ""] {
+        for name in
+            ["Content-Length", "transfer-encoding", "connection", "trailer", "content-encoding", "a b", ""]
+        {
             assert!(RemovedField::parse(name).is_err(), "{name}");
             assert!(AnswerField::parse(name).is_err() && RemovedAnswerField::parse(name).is_err(), "{name}");
         }
@@ -242,7 +265,9 @@ mod tests {
         }
         assert!(RemovedField::parse("cookie").is_ok() && AnswerField::parse("cache-control").is_ok());
         assert!(AnswerField::parse("set-cookie").is_err() && RemovedAnswerField::parse("set-cookie").is_ok());
-        assert!(AnswerField::parse("x-request-id").is_err() && RemovedAnswerField::parse("X-Request-Id").is_err());
+        assert!(
+            AnswerField::parse("x-request-id").is_err() && RemovedAnswerField::parse("X-Request-Id").is_err()
+        );
         for value in ["a\r\nb", " a", "a\0"] {
             assert!(AnswerValue::parse(value).is_err(), "{value:?}");
         }

@@ -91,7 +91,8 @@ impl Check<'_> {
         let (status, span) = (raw.status.value?.0, raw.to.span);
         let to: Location = raw.to.value?.0;
         if to.names_host() && !around.names_host {
-            let finding = Finding::error(span, "`{host}` is whatever the caller says, on a route for any host");
+            let finding =
+                Finding::error(span, "`{host}` is whatever the caller says, on a route for any host");
             self.error(finding.expecting("a `host` on the route, or a fixed one here"));
         }
         Some(Action::Redirect { status, to })
@@ -100,8 +101,10 @@ impl Check<'_> {
     fn split(&mut self, raw: raw::Split, around: &Around<'_>) -> Option<Split> {
         let sticky = match raw.sticky {
             Some(Field { value: Some(sticky), span }) => {
-                if matches!((sticky, around.authenticate), (raw::Sticky::Principal, Some(Authenticate::None))) {
-                    let finding = Finding::error(span, "all callers are one principal: nobody proves who he is here");
+                if matches!((sticky, around.authenticate), (raw::Sticky::Principal, Some(Authenticate::None)))
+                {
+                    let finding =
+                        Finding::error(span, "all callers are one principal: nobody proves who he is here");
                     self.error(finding.expecting("`address`, or `authenticate` with at least one proof"));
                 }
                 Some(match sticky {
@@ -122,7 +125,8 @@ impl Check<'_> {
             }
             weights.push((name, weight.0));
         }
-        let when: Vec<When> = items(flat(raw.when)).into_iter().filter_map(|when| self.when(when.value)).collect();
+        let when: Vec<When> =
+            items(flat(raw.when)).into_iter().filter_map(|when| self.when(when.value)).collect();
         if weights.len() == 1 && when.is_empty() {
             let finding = Finding::error(span, "nothing is split between one upstream");
             self.error(finding.expecting("a second one, `when`, or `upstream` in place of `split`"));

@@ -24,21 +24,33 @@ pub(super) struct Fields {
 impl Check<'_> {
     pub(super) fn fields(&mut self, raw: Option<raw::Headers>, places: &mut RoutePlaces) -> Fields {
         let Some(raw) = raw else {
-            return Fields { set: Vec::new(), remove: Vec::new(), answer: AnswerFields::default(), security: true };
+            return Fields {
+                set: Vec::new(),
+                remove: Vec::new(),
+                answer: AnswerFields::default(),
+                security: true,
+            };
         };
         let security = !matches!(flat(raw.security), Some(raw::SecurityFields::Off));
         let set = self.set_fields(raw.set, places);
         let removed = items(flat(raw.remove)).into_iter();
-        let remove =
-            self.each_once(removed.map(|Spanned { value: RemovedField(name), span }| (name, span)), &places.set);
-        Fields { set, remove, answer: flat(raw.response).map(|raw| self.answer_fields(raw)).unwrap_or_default(), security }
+        let remove = self
+            .each_once(removed.map(|Spanned { value: RemovedField(name), span }| (name, span)), &places.set);
+        Fields {
+            set,
+            remove,
+            answer: flat(raw.response).map(|raw| self.answer_fields(raw)).unwrap_or_default(),
+            security,
+        }
     }
 
     fn answer_fields(&mut self, raw: raw::ResponseHeaders) -> AnswerFields {
         let mut set: Vec<(HeaderName, HeaderValue)> = Vec::new();
         let mut places = Vec::new();
         for (name, value) in flat(raw.set).map(|set| set.0).unwrap_or_default() {
-            let (Some(AnswerField(field)), Some(AnswerValue(value))) = (name.value, value.value) else { continue };
+            let (Some(AnswerField(field)), Some(AnswerValue(value))) = (name.value, value.value) else {
+                continue;
+            };
             self.second(&field, name.span, &places);
             places.push((field.clone(), name.span));
             set.push((field, value));
@@ -110,9 +122,13 @@ impl Check<'_> {
     /// A field that some route sets is removed from what callers send to any: no rule of a split ever sees it.
     pub(super) fn fields_of_splits(&mut self, routes: &[Route]) {
         for when in routes.iter().flat_map(|route| route.action.when()) {
-            let mut set = routes.iter().filter(|route| route.set_fields.iter().any(|(name, _)| *name == when.name));
+            let mut set =
+                routes.iter().filter(|route| route.set_fields.iter().any(|(name, _)| *name == when.name));
             if let Some(route) = set.next() {
-                let message = format!("`{}` is set by route `{}`, so it is removed from what callers send", when.name, route.name);
+                let message = format!(
+                    "`{}` is set by route `{}`, so it is removed from what callers send",
+                    when.name, route.name
+                );
                 self.error(Finding::error(when.at.0, message).expecting("another field"));
             }
         }
