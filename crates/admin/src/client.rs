@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::Drill;
+use crate::{Deny, Drill};
 
 /// Why the running gateway did not answer as asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,32 @@ pub async fn reload(socket: &Path) -> Result<Value, ClientError> {
 pub async fn drill(socket: &Path, drill: &Drill) -> Result<Value, ClientError> {
     let body = serde_json::to_vec(drill)?;
     ask(socket, Method::POST, "/drill", body.into(), Duration::from_secs(10)).await
+}
+
+/// Has the running gateway deny something.
+///
+/// # Errors
+/// [`ClientError::Refused`] with the reason, or another one if nobody answers.
+pub async fn deny(socket: &Path, entry: &Deny) -> Result<Value, ClientError> {
+    let body = serde_json::to_vec(entry)?;
+    ask(socket, Method::POST, "/deny/add", body.into(), Duration::from_secs(10)).await
+}
+
+/// Has the running gateway deny it no longer.
+///
+/// # Errors
+/// [`ClientError::Refused`] with the reason, or another one if nobody answers.
+pub async fn permit_again(socket: &Path, entry: &Deny) -> Result<Value, ClientError> {
+    let body = serde_json::to_vec(entry)?;
+    ask(socket, Method::POST, "/deny/remove", body.into(), Duration::from_secs(10)).await
+}
+
+/// The deny list of the gateway that listens on `socket`.
+///
+/// # Errors
+/// [`ClientError`] if there is none, or it does not answer.
+pub async fn denied(socket: &Path) -> Result<Value, ClientError> {
+    ask(socket, Method::GET, "/deny", Bytes::new(), Duration::from_secs(10)).await
 }
 
 async fn ask(

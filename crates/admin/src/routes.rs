@@ -31,6 +31,53 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why nothing was cut.
     fn drill(&self, drill: Drill) -> Result<Value, Vec<String>>;
+
+    /// Changes the deny list, or tells what is on it. May wait for a disk.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    fn deny(&self, change: DenyChange) -> Result<Value, Vec<String>>;
+}
+
+/// What is to be done about the deny list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DenyChange {
+    /// An entry more; it takes the place of one that names the same.
+    Add(Deny),
+    /// The entry that names this goes.
+    Remove(Deny),
+    /// Nothing: tell what is on it.
+    List,
+}
+
+/// An entry of the deny list as it is written: exactly one of the first four.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deny {
+    /// A principal's id, as logs show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// A workload's SPIFFE id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<String>,
+    /// A token's `jti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A certificate's serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The `iss` of the token, or the distinguished name of the certificate's issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The trust entry that the certificate is under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
+    /// Until when (RFC 3339); for ever without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// An exercise: Vault is away.
@@ -64,12 +111,15 @@ pub fn probes_router(readiness: Readiness) -> Router {
     closed(Router::new().route("/livez", get(live)).route("/readyz", get(ready)).with_state(readiness))
 }
 
-/// `GET /status`, `POST /reload` and `POST /drill`.
+/// `GET /status`, `POST /reload`, `POST /drill`, `GET /deny`, `POST /deny/add` and `POST /deny/remove`.
 pub fn control_router(control: Arc<dyn Control>) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/reload", post(reload))
-        .route("/drill", post(drill));
+        .route("/drill", post(drill))
+        .route("/deny", get(denied))
+        .route("/deny/add", post(deny))
+        .route("/deny/remove", post(permit_again));
     closed(routes.with_state(control))
 }
 
@@ -130,6 +180,29 @@ async fn drill(State(control): State<Arc<dyn Control>>, Json(drill): Json<Drill>
             let message = "no drill has begun";
             refusal(StatusCode::UNPROCESSABLE_ENTITY, "DRILL_REFUSED", message, &problems)
         }
+    }
+}
+
+async fn denied(State(control): State<Arc<dyn Control>>) -> Response {
+    change(control, DenyChange::List).await
+}
+
+async fn deny(State(control): State<Arc<dyn Control>>, Json(entry): Json<Deny>) -> Response {
+    change(control, DenyChange::Add(entry)).await
+}
+
+async fn permit_again(State(control): State<Arc<dyn Control>>, Json(entry): Json<Deny>) -> Response {
+    change(control, DenyChange::Remove(entry)).await
+}
+
+async fn change(control: Arc<dyn Control>, change: DenyChange) -> Response {
+    match tokio::task::spawn_blocking(move || control.deny(change)).await {
+        Ok(Ok(value)) => Json(value).into_response(),
+        Ok(Err(problems)) => {
+            let message = "the deny list stays as it is";
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, "DENY_REFUSED", message, &problems)
+        }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "DENY_FAILED", &error.to_string(), &[]),
     }
 }
 

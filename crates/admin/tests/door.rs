@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::client::ClientError;
-use admin::{Control, ControlSocket, Drill, Readiness, Reloading, SocketError};
+use admin::{Control, ControlSocket, Deny, DenyChange, Drill, Readiness, Reloading, SocketError};
 use serde_json::{Value, json};
 use telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -156,6 +156,15 @@ impl Control for Gateway {
             Err(self.problems.clone())
         }
     }
+
+    fn deny(&self, change: DenyChange) -> Result<Value, Vec<String>> {
+        match change {
+            DenyChange::Add(deny) if self.problems.is_empty() => Ok(json!({ "added": deny })),
+            DenyChange::Remove(deny) if self.problems.is_empty() => Ok(json!({ "removed": deny })),
+            DenyChange::List => Ok(json!({ "entries": [] })),
+            DenyChange::Add(_) | DenyChange::Remove(_) => Err(self.problems.clone()),
+        }
+    }
 }
 
 /// A served control socket in a directory of its own.
@@ -178,6 +187,11 @@ async fn the_command_line_reads_the_status_over_the_socket() {
     assert_eq!(admin::client::reload(&path).await.unwrap(), json!({ "generation": 8 }));
     let drill = Drill { store: None, seconds: 300 };
     assert_eq!(admin::client::drill(&path, &drill).await.unwrap(), json!({ "seconds": 300 }));
+    let entry = Deny { token: Some("a".to_owned()), ..Deny::default() };
+    let (added, removed) = (json!({ "added": { "token": "a" } }), json!({ "removed": { "token": "a" } }));
+    assert_eq!(admin::client::deny(&path, &entry).await.unwrap(), added);
+    assert_eq!(admin::client::permit_again(&path, &entry).await.unwrap(), removed);
+    assert_eq!(admin::client::denied(&path).await.unwrap(), json!({ "entries": [] }));
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap();
     assert!(!path.exists(), "the socket is removed at the end");
@@ -198,6 +212,10 @@ impl Control for Busy {
     }
 
     fn drill(&self, _: Drill) -> Result<Value, Vec<String>> {
+        Err(Vec::new())
+    }
+
+    fn deny(&self, _: DenyChange) -> Result<Value, Vec<String>> {
         Err(Vec::new())
     }
 }

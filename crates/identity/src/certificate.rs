@@ -58,6 +58,8 @@ pub struct PeerCertificate {
     pub fingerprint_sha256: [u8; 32],
     /// The subject as RFC 4514 writes it, in printable ASCII only: everything else is escaped.
     pub subject: String,
+    /// The leaf's issuer, likewise.
+    pub issuer: String,
     /// The URI SAN, if there is exactly one and it is printable ASCII.
     pub uri: Option<String>,
     /// The DNS SANs that are host names or wildcards over one, in lower case; others could match nothing and are left out.

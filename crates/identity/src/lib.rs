@@ -19,6 +19,7 @@
 compile_error!("choose a crypto provider: feature `aws-lc-rs` or `ring`");
 
 pub mod certificate;
+pub mod deny;
 mod digest;
 mod json;
 pub mod jwks;

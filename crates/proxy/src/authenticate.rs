@@ -67,6 +67,8 @@ pub struct Caller {
     pub ends: Option<SystemTime>,
     /// The same without the skew that clocks are allowed: nothing that is made from the proofs lives longer.
     pub expires: Option<SystemTime>,
+    /// The token among its proofs.
+    pub(crate) token: Option<Arc<Proven>>,
 }
 
 impl Caller {
@@ -74,14 +76,14 @@ impl Caller {
     #[must_use]
     pub fn new(principal: Arc<Principal>, ends: Option<SystemTime>) -> Self {
         let subject = Arc::new(Subject::new(&principal));
-        Self { principal, subject, ends, expires: ends }
+        Self { principal, subject, ends, expires: ends, token: None }
     }
 }
 
-/// Proves who calls.
+/// Proves who calls, and that the deny list does not name them.
 ///
 /// # Errors
-/// A proof is missing, does not verify, or can't be checked now.
+/// A proof is missing, does not verify, is denied, or can't be checked now.
 pub async fn authenticate(
     core: &Core,
     connection: &Connection,
@@ -92,11 +94,54 @@ pub async fn authenticate(
     let Authenticate::Proofs { wanted, issuers, trusts } = wanted else {
         return Ok(core.anonymous.clone());
     };
-    let certificate = connection.peer().filter(|(peer, _)| trusts.contains(&peer.trust));
     let token = match bearer_token(headers)? {
         Some(token) if !issuers.is_empty() => Some(verify(core, issuers, token, now).await?),
         _ => None,
     };
+    let caller = caller(connection, *wanted, issuers, trusts, token)?;
+    core.deny.judge_caller(&caller, now)?;
+    Ok(caller)
+}
+
+/// Who calls by a route's rules as they are now, from what was proven before. No signature is checked again: the token
+/// stands while an issuer of the route asks the same of tokens as the one that it was proven for, and still has its key.
+/// Keys that are unavailable say nothing against it.
+///
+/// # Errors
+/// What was proven would not do any more.
+pub(crate) fn authenticate_again(
+    core: &Core,
+    connection: &Connection,
+    wanted: &Authenticate,
+    was: &Caller,
+    now: SystemTime,
+) -> Result<Caller, Refusal> {
+    let Authenticate::Proofs { wanted, issuers, trusts } = wanted else {
+        return Ok(core.anonymous.clone());
+    };
+    let token = match &was.token {
+        Some(proven) if !issuers.is_empty() => {
+            let asks_the_same = |issuer: &&Arc<TokenIssuer>| issuer.issuer == proven.issuer.issuer;
+            let issuer = issuers.iter().find(asks_the_same).ok_or(TokenError::IssuerMismatch)?;
+            if issuer.keys.current(now).is_ok_and(|keys| !keys.keys.contains(&proven.token.key)) {
+                return Err(Refusal::Token(TokenError::SignatureInvalid));
+            }
+            Some(proven.clone())
+        }
+        _ => None,
+    };
+    caller(connection, *wanted, issuers, trusts, token)
+}
+
+/// The caller that a token and the connection's certificate make, if they are what is wanted.
+fn caller(
+    connection: &Connection,
+    wanted: Wanted,
+    issuers: &[Arc<TokenIssuer>],
+    trusts: &[Arc<str>],
+    token: Option<Arc<Proven>>,
+) -> Result<Caller, Refusal> {
+    let certificate = connection.peer().filter(|(peer, _)| trusts.contains(&peer.trust));
     if let Some(proven) = &token {
         check_binding(proven, connection.peer().map(|(peer, _)| peer))?;
     }
@@ -122,6 +167,7 @@ pub async fn authenticate(
                 subject: proven.subject.clone(),
                 ends: earliest(proven.token.accepted_until),
                 expires: earliest(proven.token.expires),
+                token: Some(proven),
             })
         }
         (None, Some((_, caller))) => {
@@ -186,7 +232,7 @@ async fn verify(
         verified => (verified?, keys),
     };
     let subject = Arc::new(Subject::new(&verified.principal));
-    let proven = Arc::new(Proven { token: verified, subject, issuer: issuer.configuration });
+    let proven = Arc::new(Proven { token: verified, subject, issuer: issuer.clone() });
     core.tokens.borrow_mut().insert(token, proven.clone(), &keys);
     Ok(proven)
 }

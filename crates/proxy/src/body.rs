@@ -6,7 +6,7 @@ mod response;
 
 pub(crate) use request::discard;
 pub use request::{Progress, RequestBody};
-pub use response::{Flow, Lease, ResponseBody, Streamed};
+pub use response::{ResponseBody, Streamed};
 
 /// Why a body was cut off; the peer sees an aborted message, never a complete one.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use policy::CertificateFacts;
+use policy::{CertificateFacts, TlsFacts};
 use socket2::{SockRef, TcpKeepalive};
 use telemetry::{ListenerSeries, OpenConnection};
 use tls::{Alpn, Handshake, HandshakeError, Peer};
@@ -66,6 +66,8 @@ struct Life {
     head_since: Cell<Option<Instant>>,
     /// Since when the peer has taken no byte of what it is sent.
     stalled_since: Cell<Option<Instant>>,
+    /// The generation of the deny list that does not name its certificate.
+    cleared_by: Cell<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,6 +99,7 @@ impl Connection {
                 quiet_since: Cell::new(core.tick()),
                 head_since: Cell::new(None),
                 stalled_since: Cell::new(None),
+                cleared_by: Cell::new(0),
             },
         }
     }
@@ -138,8 +141,7 @@ impl Connection {
     }
 
     /// The client certificate as policies see it.
-    #[must_use]
-    pub fn certificate_facts(&self) -> Option<CertificateFacts<'_>> {
+    fn certificate_facts(&self) -> Option<CertificateFacts<'_>> {
         self.certificate.as_ref().map(|_| CertificateFacts {
             name: &self.fields.certificate_name,
             fingerprint: &self.fields.fingerprint,
@@ -147,12 +149,23 @@ impl Connection {
         })
     }
 
+    /// Its TLS as policies see it.
+    #[must_use]
+    pub(crate) fn tls_facts(&self) -> TlsFacts<'_> {
+        TlsFacts {
+            version: self.handshake.as_ref().map(|h| h.version.as_str()),
+            sni: self.handshake.as_ref().and_then(|h| h.sni.as_deref()),
+            client_certificate: self.certificate_facts(),
+        }
+    }
+
     /// Judges the connection against the listener as it is now: one from before mutual TLS was asked for, whose
-    /// authority was removed, or whose certificate ended, counts no longer.
+    /// authority was removed, or whose certificate ended or is denied, counts no longer.
     ///
     /// # Errors
     /// When it would not be accepted any more.
-    pub fn rejudge(&self, listener: &Listener, now: SystemTime) -> Result<(), Refusal> {
+    pub fn rejudge(&self, core: &Core, listener: &Listener, now: SystemTime) -> Result<(), Refusal> {
+        self.judge_peer(core, now)?;
         match (&listener.tls, &self.handshake) {
             (Some(tls), Some(handshake)) => {
                 tls.rejudge(handshake, now).map_err(|_| Refusal::CertificateWithdrawn)
@@ -161,6 +174,17 @@ impl Connection {
             // The listener changed between plain and TLS.
             (Some(_), None) | (None, Some(_)) => Err(Refusal::Draining),
         }
+    }
+
+    /// Asks the deny list about the certificate, once for each that is published.
+    fn judge_peer(&self, core: &Core, now: SystemTime) -> Result<(), Refusal> {
+        let Some((peer, _)) = &self.certificate else { return Ok(()) };
+        let generation = core.deny.generation();
+        if self.life.cleared_by.get() != generation {
+            core.deny.judge_peer(peer, now)?;
+            self.life.cleared_by.set(generation);
+        }
+        Ok(())
     }
 
     /// A request begins.
@@ -221,6 +245,11 @@ impl Connection {
         self.end(Ending::Now);
     }
 
+    /// True when it ends now.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.life.ending.get() == Ending::Now
+    }
+
     fn end(&self, ending: Ending) {
         self.life.ending.set(ending);
         if let Some(waker) = self.life.waker.take() {
@@ -229,14 +258,14 @@ impl Connection {
     }
 
     /// Ends what must end.
-    pub(crate) fn judge(&self, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
+    pub(crate) fn judge(&self, core: &Core, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
         let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
         let lingers = matches!(self.life.ending.get(), Ending::Gracefully(since) if is_late(since, LINGER));
         let is_quiet = self.life.in_flight.get() == 0;
         let Some(listener) = snapshot.listeners.get(&self.listener) else {
             return if is_quiet && lingers { self.cut() } else { self.finish() };
         };
-        if self.rejudge(listener, wall).is_err() {
+        if self.rejudge(core, listener, wall).is_err() {
             // A certificate that counts no longer ends its streams too.
             let proves_nothing = lingers && self.certificate.is_some();
             return if is_quiet || proves_nothing { self.cut() } else { self.finish() };
@@ -290,6 +319,10 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
             let cause = match timeout(listener.bounds.handshake, tls.accept(stream, core.now())).await {
                 Ok(Ok(accepted)) => {
                     let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
+                    if connection.judge_peer(&core, core.now()).is_err() {
+                        listener.series.handshake_failed(core.id.index(), "denied");
+                        return;
+                    }
                     return speak(&core, accepted.stream, connection, &listener.bounds).await;
                 }
                 Ok(Err(HandshakeError::AcmeValidation)) => {

@@ -9,17 +9,20 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use identity::Principal;
+use identity::deny::DenyList;
 use policy::Decider;
 use slab::Slab;
 use telemetry::{AccessLog, CoreLog, Metrics, TraceIds};
+use tls::Slot;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::authenticate::Caller;
-use crate::body::Flow;
 use crate::connection::{self, Connection};
+use crate::deny::Deny;
+use crate::lease::{LeaseEnd, Leases};
 use crate::listener::{self, Arrival, Gate, Socket};
 use crate::snapshot::Snapshot;
 use crate::token::MintedTokens;
@@ -51,6 +54,8 @@ pub struct CoreSpec {
     pub access_log: AccessLog,
     /// Verified tokens that each core keeps, and as many minted ones.
     pub tokens: usize,
+    /// Who and what counts no longer; empty while nobody is denied.
+    pub deny: Slot<DenyList>,
     /// The one clock that requests are judged by.
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
@@ -86,14 +91,15 @@ pub struct Core {
     pub(crate) tokens: RefCell<TokenCache>,
     pub(crate) minted: RefCell<MintedTokens>,
     pub(crate) decider: RefCell<Decider>,
+    pub(crate) deny: Deny,
     pub(crate) pools: RefCell<Pools>,
     pub(crate) log: RefCell<CoreLog>,
     pub(crate) trace_ids: TraceIds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) anonymous: Caller,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
-    /// Answers on their way to clients.
-    pub(crate) flows: RefCell<Slab<Rc<Flow>>>,
+    /// Of answers on their way to clients, and of tunnels.
+    pub(crate) leases: RefCell<Leases>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -166,18 +172,22 @@ impl Core {
         may
     }
 
-    /// Every quarter of a second: timeouts of connections, unused upstream connections, the access log.
+    /// Counts a lease that ended before its answer did.
+    pub(crate) fn lease_ended(&self, why: LeaseEnd) {
+        self.metrics.lease_ended(self.id.index(), why.as_str());
+    }
+
+    /// Every quarter of a second: timeouts of connections, live leases, unused upstream connections, the access log.
     fn on_tick(&self) {
         let now = Instant::now();
         self.tick.set(now);
         let snapshot = self.snapshot();
         let wall = self.now();
         for (_, connection) in self.connections.borrow().iter() {
-            connection.judge(&snapshot, now, wall);
+            connection.judge(self, &snapshot, now, wall);
         }
-        for (_, flow) in self.flows.borrow().iter() {
-            flow.judge(now);
-        }
+        self.leases.borrow().judge(&snapshot, now, wall);
+        self.leases.borrow_mut().review(self, &snapshot, now, wall);
         self.pools.borrow_mut().sweep(now);
         self.log.borrow_mut().flush();
     }
@@ -232,13 +242,14 @@ fn run(
         tokens: RefCell::new(TokenCache::new(spec.tokens)),
         minted: RefCell::new(MintedTokens::new(spec.tokens)),
         decider: RefCell::new(Decider::new()),
+        deny: Deny::new(spec.deny, id, spec.metrics.clone()),
         pools: RefCell::default(),
         log: RefCell::new(spec.access_log.core()),
         trace_ids: TraceIds::new(),
         metrics: spec.metrics,
         anonymous: Caller::new(Arc::new(Principal::anonymous()), None),
         connections: RefCell::default(),
-        flows: RefCell::default(),
+        leases: RefCell::new(Leases::new(Instant::now())),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

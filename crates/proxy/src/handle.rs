@@ -7,14 +7,15 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use policy::{Facts, Permit, TlsFacts};
+use policy::{Facts, Permit};
 
 use crate::authenticate::{Caller, authenticate};
-use crate::body::{Lease, RequestBody, ResponseBody, discard};
+use crate::body::{RequestBody, ResponseBody, discard};
 use crate::challenge;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::forward::{About, Shown, forwarded};
+use crate::lease::Lease;
 use crate::normalize::client::client_address;
 use crate::normalize::{Canonical, normalize};
 use crate::record::Record;
@@ -67,7 +68,7 @@ async fn pipeline(
     let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
     record.host = Some(canonical.host.clone());
     record.target = Some(canonical.target.clone());
-    connection.rejudge(listener, record.now)?;
+    connection.rejudge(&core, listener, record.now)?;
     if let Some(proof) = challenge::proof(&connection, &head.method, &canonical) {
         return Ok(Outcome::Own(StatusCode::OK, proof));
     }
@@ -217,18 +218,13 @@ fn check_tls_policy(asked: &Asked<'_>) -> Result<(), Refusal> {
 
 fn facts<'a>(asked: &Asked<'a>, head: &'a Parts, caller: &Caller, record: &Record) -> Facts<'a> {
     let Asked { connection, canonical, .. } = *asked;
-    let handshake = connection.handshake();
     Facts {
         method: head.method.as_str(),
         path: canonical.target.path(),
         query: canonical.target.query(),
         host: &canonical.host.name,
         address: record.client,
-        tls: TlsFacts {
-            version: handshake.map(|h| h.version.as_str()),
-            sni: handshake.and_then(|h| h.sni.as_deref()),
-            client_certificate: connection.certificate_facts(),
-        },
+        tls: connection.tls_facts(),
         now: record.now,
         ends: caller.ends,
     }

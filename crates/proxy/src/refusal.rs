@@ -87,6 +87,9 @@ pub enum Refusal {
     /// The route does not allow this unusual path.
     #[error("path: {0} is not allowed by the route")]
     PathOddity(&'static str),
+    /// The principal is on the deny list.
+    #[error("the principal is denied")]
+    PrincipalDenied,
     /// A limit was reached.
     #[error("limit `{}` reached", .0.name)]
     RateLimited(Box<RateLimited>),
@@ -108,6 +111,9 @@ pub enum Refusal {
     /// No token where one is needed.
     #[error("a bearer token is required")]
     TokenMissing,
+    /// The token is on the deny list, by its `jti`.
+    #[error("the token is revoked")]
+    TokenRevoked,
     /// No token can be signed for the upstream now, or its keys are not known yet.
     #[error("no token of `{token}` can be signed now")]
     TokenUnavailable {
@@ -171,6 +177,7 @@ impl Refusal {
             Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", Client),
             Self::NoRoute => (StatusCode::NOT_FOUND, "NO_ROUTE", Client),
             Self::Path(_) | Self::PathOddity(_) => (StatusCode::BAD_REQUEST, "PATH_AMBIGUOUS", Client),
+            Self::PrincipalDenied => (StatusCode::FORBIDDEN, "PRINCIPAL_DENIED", Client),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", Client),
             Self::Rewrite => (StatusCode::BAD_REQUEST, "REWRITE_AMBIGUOUS", Client),
             Self::SchemeUnknown => (StatusCode::BAD_REQUEST, "SCHEME_UNKNOWN", Client),
@@ -178,6 +185,7 @@ impl Refusal {
             Self::Token(error) => (StatusCode::UNAUTHORIZED, error.code(), Client),
             Self::TokenBinding => (StatusCode::UNAUTHORIZED, "TOKEN_BINDING", Client),
             Self::TokenMissing => (StatusCode::UNAUTHORIZED, "TOKEN_MISSING", Client),
+            Self::TokenRevoked => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED", Client),
             Self::TokenUnavailable { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "TOKEN_SIGNING_UNAVAILABLE", Gateway)
             }
@@ -235,7 +243,9 @@ impl Refusal {
     fn challenge(&self) -> Option<&'static str> {
         match self {
             Self::TokenMissing => Some("Bearer"),
-            Self::Token(_) | Self::TokenBinding => Some("Bearer error=\"invalid_token\""),
+            Self::Token(_) | Self::TokenBinding | Self::TokenRevoked => {
+                Some("Bearer error=\"invalid_token\"")
+            }
             Self::CertificateRequired { .. } | Self::CertificateWithdrawn => Some("Mutual"),
             Self::Denied(DenialReason::NoPermit | DenialReason::Forbidden) => {
                 Some("Bearer error=\"insufficient_scope\"")
@@ -287,6 +297,7 @@ mod tests {
             Refusal::Token(TokenError::Expired),
             Refusal::TokenBinding,
             Refusal::TokenMissing,
+            Refusal::TokenRevoked,
         ] {
             assert_eq!(challenges(refusal), (StatusCode::UNAUTHORIZED, true));
         }

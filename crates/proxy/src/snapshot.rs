@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use identity::jwks::KeyStore;
 use ipnet::IpNet;
 use policy::{Engine, RouteIndex};
 use telemetry::ListenerSeries;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub engine: Arc<Engine>,
     /// Names that only the gateway may set.
     pub reserved: Arc<Reserved>,
+    /// The keys of all token issuers: when they change, live leases are looked at again.
+    pub keys: Vec<KeyStore>,
 }
 
 impl Snapshot {

@@ -11,6 +11,8 @@ use identity::jwks::KeySnapshot;
 use identity::jwt::VerifiedToken;
 use policy::{Recent, Subject};
 
+use crate::authenticate::TokenIssuer;
+
 /// A token that was proven, with what the rest of the pipeline needs of it.
 #[derive(Debug)]
 pub(crate) struct Proven {
@@ -18,8 +20,8 @@ pub(crate) struct Proven {
     pub token: VerifiedToken,
     /// The principal's entities for policy.
     pub subject: Arc<Subject>,
-    /// The issuer configuration that it was proven for.
-    pub issuer: u64,
+    /// The issuer, as it was configured when the token was proven for it.
+    pub issuer: Arc<TokenIssuer>,
 }
 
 /// What was used lately.
@@ -68,7 +70,7 @@ impl TokenCache {
 impl Entry {
     fn stands(&self, issuer: u64, keys: &KeySnapshot, now: SystemTime) -> bool {
         let token = &self.proven.token;
-        self.proven.issuer == issuer
+        self.proven.issuer.configuration == issuer
             && now < token.accepted_until
             && (self.keys == keys.generation || keys.keys.contains(&token.key))
     }

@@ -1,5 +1,6 @@
 //! What a scrape reads: the sums over all cores, written through prometheus-client.
 
+mod authority;
 mod upstreams;
 
 use std::fmt;
@@ -23,6 +24,7 @@ impl Collector for Collect {
         connections(series, &mut encoder)?;
         upstreams::upstreams(series, &mut encoder)?;
         decisions(series, &mut encoder)?;
+        authority::authority(series, &mut encoder)?;
         material(series, &mut encoder)?;
         stores(series, &mut encoder)?;
         process(series, &mut encoder)

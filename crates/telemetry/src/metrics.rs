@@ -37,6 +37,8 @@ pub enum Material {
     Credential,
     /// What signs minted tokens.
     SigningKey,
+    /// The file of the deny list.
+    DenyList,
 }
 
 /// What is known of a store of secrets.
@@ -111,6 +113,21 @@ impl Metrics {
     /// Counts a look into the cache of verified tokens, by its result (`hit`, `miss`).
     pub fn token_cache(&self, core: usize, result: &'static str) {
         self.series.token_cache.add(core, result);
+    }
+
+    /// Counts an answer that was cut short because its authority ended, by a word for why (`denied`, `policy`, …).
+    pub fn lease_ended(&self, core: usize, why: &'static str) {
+        self.series.leases_ended.add(core, why);
+    }
+
+    /// Counts what the deny list refused, by what it names (`principal`, `token`, `certificate`).
+    pub fn denied(&self, core: usize, by: &'static str) {
+        self.series.deny_hits.add(core, by);
+    }
+
+    /// Takes over how many entries the deny list has, by source.
+    pub fn deny_entries(&self, entries: Vec<(&'static str, u64)>) {
+        *lock(&self.series.deny_entries) = entries;
     }
 
     /// Takes over what the shadow policies of this generation counted; for a tick of the control runtime.
@@ -209,6 +226,7 @@ impl Material {
             Self::Jwks => "jwks",
             Self::Credential => "credential",
             Self::SigningKey => "signing_key",
+            Self::DenyList => "deny_list",
         }
     }
 }
@@ -228,6 +246,9 @@ pub(crate) struct Series {
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
     pub(crate) token_cache: Words,
+    pub(crate) leases_ended: Words,
+    pub(crate) deny_hits: Words,
+    pub(crate) deny_entries: Mutex<Vec<(&'static str, u64)>>,
     pub(crate) shadow: Mutex<Vec<(String, &'static str, u64)>>,
     pub(crate) stores: Mutex<Vec<SecretStore>>,
     pub(crate) panics: Counter,
@@ -263,6 +284,9 @@ impl Series {
             in_flight: Level::new(cores),
             refusals: Words::new(cores),
             token_cache: Words::new(cores),
+            leases_ended: Words::new(cores),
+            deny_hits: Words::new(cores),
+            deny_entries: Mutex::default(),
             shadow: Mutex::default(),
             stores: Mutex::default(),
             panics: Counter::new(cores),

@@ -50,6 +50,7 @@ pub fn vet_client<'a>(
         not_after,
         fingerprint_sha256: sha256(der),
         subject,
+        issuer: distinguished_name::to_text(leaf.0.issuer()),
         uri: match names.uris.as_slice() {
             [uri] if uri.bytes().all(|byte| byte.is_ascii_graphic()) => Some((*uri).to_owned()),
             _ => None,

@@ -8,6 +8,7 @@ mod cert;
 mod check;
 mod completions;
 mod decision;
+mod deny;
 mod dev;
 mod door;
 mod drill;
@@ -66,6 +67,7 @@ enum Command {
     Status(status::Status),
     Reload(reload::Reload),
     Drill(drill::Drill),
+    Deny(deny::Deny),
     Explain(explain::Explain),
     Policy(policy::Policy),
     Cert(cert::Cert),
@@ -86,6 +88,7 @@ impl Command {
             Self::Status(status) => status.run(),
             Self::Reload(reload) => reload.run(),
             Self::Drill(drill) => drill.run(),
+            Self::Deny(deny) => deny.run(),
             Self::Explain(explain) => explain.run(),
             Self::Policy(policy) => policy.run(),
             Self::Cert(cert) => cert.run(),

@@ -53,6 +53,7 @@ fn text(status: &Value) -> String {
     let policies = &status["policies"];
     let enforced = count(number(&policies["enforced"]), "policy", "policies");
     rows.add("serves", format!("{routes}, {enforced}, {} in shadow", word(&policies["shadow"])));
+    rows.list("denied", denied(&status["denied"]));
     let mut text = rows.to_string();
     let tables = [
         listeners(status),
@@ -87,6 +88,16 @@ fn gateway(status: &Value) -> String {
 fn degraded(status: &Value) -> impl Iterator<Item = String> {
     let entries = status["degraded"].as_object().into_iter().flatten();
     entries.map(|(name, reason)| format!("{}: {}", printable(name), word(reason)))
+}
+
+/// How much the deny list names, if anything.
+fn denied(denied: &Value) -> Option<String> {
+    let (file, socket) = (number(&denied["file"]), number(&denied["socket"]));
+    let forgets = match denied["kept"] {
+        Value::Bool(false) if socket > 0 => paint(out::WARNING, " (a restart forgets these)"),
+        _ => String::new(),
+    };
+    (file + socket > 0).then(|| format!("{file} by the file, {socket} by `portcullis deny`{forgets}"))
 }
 
 fn last_reload(configuration: &Value) -> String {

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use identity::certificate::NameForm as CertificateNames;
+use identity::deny::DenyEntry;
 use identity::jwks::KeySet;
 use identity::sha256;
 use tls::{Credential, StaleCrl, TrustOptions};
 use zeroize::Zeroizing;
 
+use super::denied::DenyFile;
 use super::finding::Finding;
 use super::model::{
     CertificateFiles, CertificateSource, Config, FileReference, Jwks, Name, NameForm, ServerTrust, Trust,
@@ -33,6 +35,8 @@ pub struct Material {
     pub trust: BTreeMap<Name, Loaded<Arc<tls::Trust>>>,
     /// Key sets of issuers whose keys are in a file.
     pub keys: BTreeMap<Name, Loaded<KeySet>>,
+    /// The entries of the deny list's file.
+    pub denied: Option<Loaded<Arc<Vec<DenyEntry>>>>,
 }
 
 /// Material, and a digest of the bytes that it was read from: the same bytes need not be read again.
@@ -140,6 +144,9 @@ impl Material {
             {
                 findings.push(finding(error));
             }
+        }
+        if let Some(reference) = &config.denied.file {
+            material.denied = take(&DenyFile(reference.clone()), now, &mut findings);
         }
         (material, findings)
     }
@@ -250,9 +257,13 @@ fn load<F: FromFiles>(
     now: SystemTime,
     findings: &mut Vec<Finding>,
 ) -> Option<(Name, Loaded<F::Value>)> {
+    Some((name.clone(), take(of, now, findings)?))
+}
+
+fn take<F: FromFiles>(of: &F, now: SystemTime, findings: &mut Vec<Finding>) -> Option<Loaded<F::Value>> {
     let loaded = Bytes::read(of).and_then(|bytes| bytes.parse(of, now).map_err(|error| vec![error]));
     match loaded {
-        Ok(loaded) => Some((name.clone(), loaded)),
+        Ok(loaded) => Some(loaded),
         Err(errors) => {
             findings.extend(errors.into_iter().map(finding));
             None

@@ -5,6 +5,7 @@
 //! one function that `check`, `run` and every reload use, so that they agree on every input.
 
 mod check;
+pub mod denied;
 mod doors;
 mod finding;
 pub mod material;

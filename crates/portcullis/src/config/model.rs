@@ -40,6 +40,8 @@ pub struct Config {
     pub trust: BTreeMap<Name, Trust>,
     /// Token issuers.
     pub jwt: BTreeMap<Name, Jwt>,
+    /// Where the deny list is.
+    pub denied: DeniedPlaces,
     /// Tokens that the gateway mints for upstreams.
     pub tokens: BTreeMap<Name, MintedTokens>,
     /// Where secrets are kept; at most one is embedded.
@@ -241,6 +243,15 @@ pub enum ServerTrust {
     System,
     /// The CA certificates in this file.
     File(FileReference),
+}
+
+/// Where the deny list is; `portcullis deny` adds to it also without.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DeniedPlaces {
+    /// Entries that somebody else keeps.
+    pub file: Option<FileReference>,
+    /// Where the gateway keeps what `portcullis deny` said.
+    pub state: Option<PathBuf>,
 }
 
 /// How often.

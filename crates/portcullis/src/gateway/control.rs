@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use admin::{Control, Drill, Reloading};
+use admin::{Control, DenyChange, Drill, Reloading};
 use serde_json::{Value, json};
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -30,6 +30,12 @@ impl Control for Door {
 
     fn drill(&self, drill: Drill) -> Result<Value, Vec<String>> {
         super::drill::begin(&lock(&self.0), &drill, wall_clock())
+    }
+
+    fn deny(&self, change: DenyChange) -> Result<Value, Vec<String>> {
+        let mut reloader = lock(&self.0);
+        let Reloader { deny, metrics, .. } = &mut *reloader;
+        deny.change(change, metrics, wall_clock())
     }
 }
 

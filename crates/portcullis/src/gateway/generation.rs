@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
+use identity::deny::DenyEntry;
 use limit::{Buckets, Concurrency};
 use policy::{Engine, RouteIndex};
 use proxy::limits::{LimitKey, RouteLimit};
@@ -20,6 +21,7 @@ use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
 
 use super::credentials::{self, HeldCredential};
+use super::deny;
 use super::issuers::LivingIssuer;
 use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
@@ -29,6 +31,7 @@ use super::slots::Held;
 use super::stores::{LivingStore, Tasks};
 use super::tokens::LivingToken;
 use super::upstreams::LivingUpstream;
+use crate::config::denied::DenyFile;
 use crate::config::material::{Material, NamedTrust};
 use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
 
@@ -39,6 +42,7 @@ pub(super) struct Living {
     pub(super) trust: BTreeMap<Name, Arc<Held<NamedTrust, tls::Trust>>>,
     pub(super) issuers: BTreeMap<Name, Arc<LivingIssuer>>,
     pub(super) credentials: BTreeMap<Name, Arc<HeldCredential>>,
+    pub(super) denied: Option<Arc<Held<DenyFile, Vec<DenyEntry>>>>,
     pub(super) tokens: BTreeMap<Name, Arc<LivingToken>>,
     pub(super) stores: BTreeMap<Name, Arc<LivingStore>>,
     /// What keeps material from stores fresh.
@@ -125,6 +129,8 @@ impl Living {
         for (name, jwt) in &config.jwt {
             next.issuers.insert(name.clone(), LivingIssuer::next(jwt, self.issuers.get(name)));
         }
+        let denied = config.denied.file.clone().map(DenyFile);
+        next.denied = denied.map(|file| carry_on(self.denied.as_ref(), &file));
         for (name, definition) in &config.limits {
             let limit = LivingLimit::next(name, definition, self.limits.get(name), around.metrics);
             next.limits.insert(name.clone(), limit);
@@ -162,6 +168,7 @@ impl Living {
             reserved: Arc::new(Reserved::new(set)),
             routes,
             engine: Arc::new(engine),
+            keys: next.issuers.values().map(|issuer| issuer.keys.store.clone()).collect(),
         };
         Ok((snapshot, next))
     }
@@ -193,6 +200,7 @@ impl Living {
             }
             metrics.material_loaded(telemetry::Material::Jwks, name.as_str(), now, None);
         }
+        deny::publish_file(self, material.denied.as_ref(), metrics, now);
     }
 
     fn routes(

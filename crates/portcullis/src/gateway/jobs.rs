@@ -318,7 +318,7 @@ impl Living {
             Kind::Trust => self.trust.get(name).map(|held| held.id),
             Kind::Credential => self.credentials.get(name).map(|held| held.id),
             Kind::SigningKey => self.tokens.get(name).map(|token| token.keys.id),
-            Kind::Crl | Kind::Jwks => None,
+            Kind::Crl | Kind::DenyList | Kind::Jwks => None,
         }
     }
 
@@ -327,7 +327,7 @@ impl Living {
         Some(match kind {
             Kind::Credential => credentials::sink(key.clone(), self.credentials.get(name)?, tell),
             Kind::SigningKey => tokens::key_sink(key.clone(), &self.tokens.get(name)?.keys, tell),
-            Kind::Certificate | Kind::Trust | Kind::Crl | Kind::Jwks => return None,
+            Kind::Certificate | Kind::Trust | Kind::Crl | Kind::DenyList | Kind::Jwks => return None,
         })
     }
 }

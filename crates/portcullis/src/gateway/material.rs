@@ -12,6 +12,7 @@ use admin::Readiness;
 use telemetry::{Material as Kind, Metrics};
 use tls::{Credential, Trust};
 
+use super::deny;
 use super::generation::Living;
 use super::stores::LivingStore;
 use crate::config::material::{Bytes, FromFiles, KeyFile, MaterialError};
@@ -76,6 +77,16 @@ impl Watch {
             if let Look::Taken(keys, digest) = look {
                 issuer.keys.publish_file(keys, digest, tell.now);
                 tell.metrics.material_loaded(Kind::Jwks, name.as_str(), tell.now, None);
+            } else {
+                unsettled |= matches!(look, Look::Unsettled);
+            }
+        }
+        if let Some(held) = &living.denied {
+            let name = deny::NAME;
+            let look = self.judge(Kind::DenyList, name, &held.definition, |digest| held.holds(digest), tell);
+            if let Look::Taken(entries, digest) = look {
+                held.publish(entries, digest);
+                tell.metrics.material_loaded(Kind::DenyList, name, tell.now, None);
             } else {
                 unsettled |= matches!(look, Look::Unsettled);
             }
@@ -204,6 +215,7 @@ pub(super) fn is_configured(kind: Kind, name: &str, living: &Living) -> bool {
             TrustSource::Pki { crl, .. } => *crl,
         }),
         Kind::Jwks => living.issuers.contains_key(name),
+        Kind::DenyList => living.denied.is_some(),
         Kind::Credential | Kind::SigningKey => {
             living.jobs.keys().any(|(of, job)| *of == kind && job.as_str() == name)
         }
@@ -217,6 +229,7 @@ pub(super) fn subject(kind: Kind, name: impl std::fmt::Display) -> String {
         Kind::Trust => "trust",
         Kind::Crl => "revocation list",
         Kind::Jwks => "keys",
+        Kind::DenyList => "deny list",
         Kind::Credential => "credentials",
         Kind::SigningKey => "signing key",
     };

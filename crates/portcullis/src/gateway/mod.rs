@@ -6,6 +6,7 @@
 mod acme;
 mod control;
 mod credentials;
+mod deny;
 mod doors;
 mod drill;
 mod fetch;

@@ -111,7 +111,7 @@ fn referred(config: &Config, (kind, name): &JobKey) -> String {
         Kind::Certificate => format!("certificates.{name}."),
         Kind::Credential => format!("upstreams.{name}.credentials."),
         Kind::SigningKey => format!("identity.tokens.{name}."),
-        Kind::Trust | Kind::Crl | Kind::Jwks => return String::new(),
+        Kind::Trust | Kind::Crl | Kind::DenyList | Kind::Jwks => return String::new(),
     };
     let all = references(config).into_iter().filter(|(at, _)| at.starts_with(&place));
     let all: Vec<String> = all.map(|(_, secret)| format!("`{}`", secret.reference)).collect();

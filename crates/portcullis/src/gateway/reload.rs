@@ -8,15 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use admin::{Pending, Readiness};
 use arc_swap::ArcSwap;
+use identity::deny::DenyList;
 use policy::Engine;
 use proxy::Snapshot;
 use proxy::core::{Command, CoreHandle, CoreSpec};
 use proxy::listener::Socket;
 use telemetry::{AccessLog, LogLevel, Metrics};
+use tls::Slot;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::deny::DenyLists;
 use super::generation::{Living, Surroundings};
 use super::jobs::{self, JobKey};
 use super::jwks::Fetcher;
@@ -50,6 +53,7 @@ pub(super) struct Reloader {
     pub(super) key_sets: Arc<KeySets>,
     pub(super) readiness: Readiness,
     pub(super) cores: Cores,
+    pub(super) deny: DenyLists,
     pub(super) log_level: LogLevel,
     /// The configuration of the generation that serves.
     pub(super) serving: Option<Config>,
@@ -77,6 +81,8 @@ pub(super) struct Cores {
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: AccessLog,
     pub(super) running: Vec<CoreHandle>,
+    /// Who and what counts no longer.
+    pub(super) deny: Slot<DenyList>,
     pub(super) snapshot: Option<Arc<ArcSwap<Snapshot>>>,
 }
 
@@ -94,6 +100,7 @@ impl Cores {
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
             tokens: TOKENS_PER_CORE,
+            deny: self.deny.clone(),
             clock: Arc::new(wall_clock),
         })?;
         self.snapshot = Some(snapshot);
@@ -181,12 +188,14 @@ impl Reloader {
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
-        let built = self.build(&config, engine, &stores).and_then(|built| {
-            let policy = std::thread::Builder::new().name("policy".to_owned());
-            policy.spawn(move || compiler.run()).map_err(|error| error.to_string())?;
-            Ok(built)
-        });
-        let Built { sockets, addresses, snapshot, mut living } = match built {
+        let kept = self.deny.open(config.denied.state.as_deref());
+        let built =
+            kept.and_then(|kept| Ok((kept, self.build(&config, engine, &stores)?))).and_then(|built| {
+                let policy = std::thread::Builder::new().name("policy".to_owned());
+                policy.spawn(move || compiler.run()).map_err(|error| error.to_string())?;
+                Ok(built)
+            });
+        let (kept, Built { sockets, addresses, snapshot, mut living }) = match built {
             Ok(built) => built,
             Err(error) => {
                 jobs.into_values().for_each(|job| job.begun.abandon(&self.work));
@@ -196,6 +205,7 @@ impl Reloader {
 
         // From here on nothing fails but the start of the first cores.
         living.publish(&material, &self.metrics, wall_clock());
+        self.deny.adopt(kept, &living, &self.metrics, wall_clock());
         let tell = jobs::Tell {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
@@ -294,7 +304,10 @@ impl Reloader {
         self.open_listeners();
         self.living.note_ended(&mut self.ended, &self.readiness, now);
         self.metrics.secret_stores(self.living.store_counts(now));
-        self.material.look(&self.living, &Tell { metrics: &self.metrics, readiness: &self.readiness, now })
+        let tell = Tell { metrics: &self.metrics, readiness: &self.readiness, now };
+        let is_unsettled = self.material.look(&self.living, &tell);
+        self.deny.look(&self.living, &self.metrics, now);
+        is_unsettled
     }
 
     /// True when the last configuration was refused.
@@ -325,7 +338,8 @@ impl Reloader {
                 Jwks::File(reference) => Some(reference),
                 Jwks::Discover(_) | Jwks::Url(_) => None,
             });
-            let all = certificates.chain(trust).chain(keys).chain(&config.policies);
+            let denied = &config.denied.file;
+            let all = certificates.chain(trust).chain(keys).chain(&config.policies).chain(denied);
             files.extend(all.map(|reference| reference.path.clone()));
         }
         files

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::control::{lock, reload};
+use super::deny::DenyLists;
 use super::doors::Doors;
 use super::generation::Living;
 use super::material;
@@ -91,6 +92,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .enable_all()
         .build()?;
     let readiness = Readiness::new();
+    let deny = DenyLists::new();
     let reloader = Reloader {
         file: options.config.clone(),
         living: Living::default(),
@@ -99,7 +101,15 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         addresses: BTreeMap::new(),
         closed: BTreeMap::new(),
         ended: BTreeMap::new(),
-        cores: Cores { count, metrics: metrics.clone(), access_log, running: Vec::new(), snapshot: None },
+        cores: Cores {
+            count,
+            metrics: metrics.clone(),
+            access_log,
+            running: Vec::new(),
+            deny: deny.reader(),
+            snapshot: None,
+        },
+        deny,
         metrics,
         key_sets: Arc::default(),
         readiness,

@@ -55,6 +55,7 @@ pub(super) fn status(reloader: &Reloader, now: SystemTime) -> Value {
         "policies": { "enforced": enforced, "shadow": shadow, "shadows": shadows.collect::<Vec<_>>() },
         "certificates": certificates(&reloader.living, now),
         "trust": trust(&reloader.living, now),
+        "denied": reloader.deny.status(),
         "keys": keys(&reloader.living, now),
         "upstreams": upstreams(&reloader.living),
         "stores": stores(&reloader.living, now),

@@ -1,8 +1,7 @@
 //! The response body: it ends no later than the authority under which it streams, and is given up when its client
 //! takes nothing of it for the listener's idle time, or its upstream sends nothing of it for that upstream's.
 
-use std::cell::{Cell, RefCell};
-use std::future::Future as _;
+use std::cell::{Cell, Ref, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -10,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use policy::Permit;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::BodyError;
-use crate::connection::{Connection, LINGER};
+use crate::connection::LINGER;
+use crate::lease::{LEASE_ENDED, Lease, LeaseEnd, Live};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
+use crate::snapshot::Snapshot;
 use crate::upstream::Returning;
 
 /// What the client gets.
@@ -37,10 +37,9 @@ pub enum ResponseBody {
 #[derive(Debug)]
 pub struct Streamed {
     flow: Rc<Flow>,
-    /// The flow's place among those of the core, once somebody is waited for.
+    /// The flow's place among the core's live leases, once somebody is waited for.
     place: Option<usize>,
     lease: Lease,
-    record: Record,
 }
 
 /// What a response holds of the upstream, where its core finds it while nobody asks for the body.
@@ -48,8 +47,9 @@ pub struct Streamed {
 /// Over HTTP/2 a client that opens no window stalls its stream while the socket below is as writable as ever: only
 /// this tells.
 #[derive(Debug)]
-pub struct Flow {
+struct Flow {
     source: RefCell<Option<Source>>,
+    record: RefCell<Record>,
     given_up: Cell<Option<BodyFault>>,
     /// Since when the client has a piece, and how long it may take before it asks for the next.
     offered: Cell<Option<(Instant, Duration)>>,
@@ -58,7 +58,6 @@ pub struct Flow {
     /// How long it may be.
     silence: Duration,
     ends: Option<Instant>,
-    connection: Rc<Connection>,
 }
 
 #[derive(Debug)]
@@ -79,42 +78,59 @@ enum BodyFault {
 impl BodyFault {
     const fn row(self) -> (&'static str, BodyError) {
         match self {
-            Self::LeaseEnded => ("LEASE_ENDED", BodyError::LeaseEnded),
+            Self::LeaseEnded => (LEASE_ENDED, BodyError::LeaseEnded),
             Self::Stalled => ("CLIENT_STALLED", BodyError::Stalled),
             Self::Silent => ("UPSTREAM_STALLED", BodyError::Silent),
         }
     }
 }
 
-impl Flow {
+impl Live for Flow {
+    fn record(&self) -> Ref<'_, Record> {
+        self.record.borrow()
+    }
+
     /// Gives up what nobody sends; and what nobody takes: first the upstream's side, telling the client that the
     /// connection ends; soon after the connection, which still holds a piece for each stalled stream.
-    pub fn judge(&self, now: Instant) {
+    fn judge(&self, _: &Snapshot, now: Instant, _: SystemTime) {
         let is_silent = self
             .awaited
             .borrow()
             .as_ref()
             .is_some_and(|(since, _)| now.saturating_duration_since(*since) > self.silence);
-        if is_silent && let Some((_, waiting)) = self.awaited.take() {
+        if is_silent {
             self.give_up(BodyFault::Silent);
-            waiting.wake();
         }
         let Some((since, patience)) = self.offered.get() else { return };
         let waited = now.saturating_duration_since(since);
         if waited > patience + LINGER {
-            self.connection.cut();
+            self.record.borrow().connection.cut();
         } else if waited > patience {
             self.give_up(BodyFault::Stalled);
-            self.connection.finish();
+            self.record.borrow().connection.finish();
         } else if self.ends.is_some_and(|ends| now >= ends) {
-            self.give_up(BodyFault::LeaseEnded);
+            self.end(LeaseEnd::Time);
         }
     }
 
-    fn give_up(&self, why: BodyFault) {
-        if self.source.take().is_some() {
+    fn end(&self, why: LeaseEnd) {
+        if self.give_up(BodyFault::LeaseEnded) {
+            self.record.borrow().core.lease_ended(why);
+        }
+    }
+}
+
+impl Flow {
+    /// Ends the upstream's side, and wakes who waits for it; false if it had ended already.
+    fn give_up(&self, why: BodyFault) -> bool {
+        let is_news = self.source.take().is_some();
+        if is_news {
             self.given_up.set(Some(why));
         }
+        if let Some((_, waiting)) = self.awaited.take() {
+            waiting.wake();
+        }
+        is_news
     }
 }
 
@@ -126,40 +142,6 @@ impl Source {
             record.complete = true;
             connection.keep(&record.core);
         }
-    }
-}
-
-/// The right to stream: the permit, until the earliest of its ends.
-#[derive(Debug)]
-pub struct Lease {
-    ends: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-    _permit: Permit,
-}
-
-impl Lease {
-    /// The lease of a request that began at `began`, which the clock on the wall calls `now`: it ends with the permit, or
-    /// when the request has taken for `whole` if that is earlier.
-    #[must_use]
-    pub fn new(permit: Permit, now: SystemTime, began: Instant, whole: Option<Duration>) -> Self {
-        let of_permit = permit.ends().map(|ends| ends.duration_since(now).unwrap_or_default());
-        let lasts = match (of_permit, whole) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        };
-        let ends = lasts.and_then(|lasts| began.checked_add(lasts));
-        Self { ends, timer: None, _permit: permit }
-    }
-
-    /// When it ends; never, unless its permit or the upstream says when.
-    #[must_use]
-    pub const fn ends(&self) -> Option<Instant> {
-        self.ends
-    }
-
-    fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(ends) = self.ends else { return false };
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends))).as_mut().poll(cx).is_ready()
     }
 }
 
@@ -180,51 +162,51 @@ impl Streamed {
         }
         let flow = Flow {
             source: RefCell::new(Some(source)),
+            record: RefCell::new(record),
             given_up: Cell::new(None),
             offered: Cell::new(None),
             awaited: RefCell::default(),
             silence,
-            ends: lease.ends,
-            connection: record.connection.clone(),
+            ends: lease.ends(),
         };
-        Self { flow: Rc::new(flow), place: None, lease, record }
+        Self { flow: Rc::new(flow), place: None, lease }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.flow.offered.set(None);
         let flow = self.flow.clone();
+        flow.offered.set(None);
         let mut held = flow.source.borrow_mut();
         let Some(source) = &mut *held else {
             return Poll::Ready(flow.given_up.get().map(|why| Err(why.row().1)));
         };
+        let mut record = flow.record.borrow_mut();
         let polled = Pin::new(&mut source.inner).poll_frame(cx);
         let Poll::Ready(Some(frame)) = polled else {
             if polled.is_ready() {
-                source.release(&mut self.record);
+                source.release(&mut record);
                 return Poll::Ready(None);
             }
             if self.lease.poll_ended(cx) {
-                self.record.code = Some("LEASE_ENDED");
-                return Poll::Ready(Some(Err(BodyError::LeaseEnded)));
+                return Poll::Ready(Some(Err(out_of_time(&mut record))));
             }
-            drop(held);
+            drop((held, record));
             self.wait(cx);
             return Poll::Pending;
         };
-        self.flow.awaited.take();
-        let mut frame = frame.inspect_err(|_| self.record.code = Some("UPSTREAM_BROKE_OFF"))?;
+        flow.awaited.take();
+        let mut frame = frame.inspect_err(|_| record.code = Some("UPSTREAM_BROKE_OFF"))?;
         let length = frame.data_ref().map_or(0, Bytes::len);
-        self.record.bytes_out += length as u64;
+        record.bytes_out += length as u64;
         if let Some(trailers) = frame.trailers_mut() {
-            clean_trailers(trailers, &self.record.snapshot.reserved);
+            clean_trailers(trailers, &record.snapshot.reserved);
         }
-        if self.lease.ends.is_some_and(|ends| Instant::now() >= ends) {
-            self.record.code = Some("LEASE_ENDED");
-            return Poll::Ready(Some(Err(BodyError::LeaseEnded)));
+        if flow.ends.is_some_and(|ends| Instant::now() >= ends) {
+            return Poll::Ready(Some(Err(out_of_time(&mut record))));
         }
         if source.inner.is_end_stream() {
-            source.release(&mut self.record);
+            source.release(&mut record);
         }
+        drop((held, record));
         self.offer(length);
         Poll::Ready(Some(Ok(frame)))
     }
@@ -232,7 +214,8 @@ impl Streamed {
     /// Starts the clock for the upstream, unless it runs.
     fn wait(&mut self, cx: &Context<'_>) {
         let mut awaited = self.flow.awaited.borrow_mut();
-        let since = awaited.as_ref().map_or_else(|| self.record.core.tick(), |(since, _)| *since);
+        let since =
+            awaited.as_ref().map_or_else(|| self.flow.record.borrow().core.tick(), |(since, _)| *since);
         if awaited.as_ref().is_none_or(|(_, known)| !known.will_wake(cx.waker())) {
             *awaited = Some((since, cx.waker().clone()));
         }
@@ -242,28 +225,40 @@ impl Streamed {
 
     /// Starts the clock for the client, who has a piece of this length.
     fn offer(&mut self, length: usize) {
-        let Record { core, connection, snapshot, .. } = &self.record;
+        let record = self.flow.record.borrow();
+        let Record { core, connection, snapshot, .. } = &*record;
         let Some(listener) = snapshot.listeners.get(connection.listener()) else { return };
         let slowest = Duration::from_secs(length as u64 / listener.bounds.body_rate.max(1));
         self.flow.offered.set(Some((core.tick(), listener.bounds.idle + slowest)));
+        drop(record);
         self.enlist();
     }
 
-    /// From now on the core looks at the clocks.
+    /// From now on the core looks at the clocks, and finds the lease.
     fn enlist(&mut self) {
         if self.place.is_none() {
-            self.place = Some(self.record.core.flows.borrow_mut().insert(self.flow.clone()));
+            let record = self.flow.record.borrow();
+            let mut leases = record.core.leases.borrow_mut();
+            self.place = Some(leases.enlist(self.flow.clone(), record.began));
         }
     }
 }
 
+/// Notes that the lease's time was over first.
+fn out_of_time(record: &mut Record) -> BodyError {
+    record.code = Some(LEASE_ENDED);
+    record.core.lease_ended(LeaseEnd::Time);
+    BodyError::LeaseEnded
+}
+
 impl Drop for Streamed {
     fn drop(&mut self) {
+        let mut record = self.flow.record.borrow_mut();
         if let Some(place) = self.place {
-            self.record.core.flows.borrow_mut().try_remove(place);
+            record.core.leases.borrow_mut().strike(place);
         }
         if let Some(why) = self.flow.given_up.get() {
-            self.record.code = Some(why.row().0);
+            record.code = Some(why.row().0);
         }
     }
 }

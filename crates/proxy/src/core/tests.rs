@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use policy::{ClaimSchema, Engine, PolicySource, RouteFacts, RouteIndex};
 use telemetry::Destination;
+use tls::SlotWriter;
 
 use super::*;
 use crate::normalize::fields::Reserved;
@@ -38,7 +39,15 @@ impl Rig {
             assert!(!must.load(Ordering::SeqCst), "the fault that was injected");
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
         });
-        let spec = CoreSpec { count: 2, snapshot, metrics: metrics.clone(), access_log, tokens: 16, clock };
+        let spec = CoreSpec {
+            count: 2,
+            snapshot,
+            metrics: metrics.clone(),
+            access_log,
+            tokens: 16,
+            deny: SlotWriter::empty().reader(),
+            clock,
+        };
         let cores = start(&spec).unwrap();
         let sockets = listener::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         listener::listen(&sockets).unwrap();
@@ -95,6 +104,7 @@ fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
         routes: vec![route],
         engine: Arc::new(engine),
         reserved: Arc::new(Reserved::default()),
+        keys: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod keys;
+mod leases;
 mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,9 +15,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use identity::deny::DenyList;
 use policy::{ClaimSchema, Engine, PolicySource, RouteFacts, RouteIndex};
 use telemetry::{AccessLog, Destination, Metrics};
-use tls::{ClientTls, Slot};
+use tls::{ClientTls, Slot, SlotWriter};
 
 use crate::authenticate::Authenticate;
 use crate::core::{Command, CoreHandle, CoreSpec, start};
@@ -45,6 +47,8 @@ struct Scene {
     /// How the upstream is spoken to; plainly without.
     tls: Option<Arc<ClientTls>>,
     keys: Option<Slot<bytes::Bytes>>,
+    /// What the only route is called.
+    name: &'static str,
 }
 
 impl Default for Scene {
@@ -57,6 +61,7 @@ impl Default for Scene {
             credential: None,
             tls: None,
             keys: None,
+            name: "all",
         }
     }
 }
@@ -67,6 +72,7 @@ struct Rig {
     clock: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
     published: Arc<ArcSwap<Snapshot>>,
+    deny: SlotWriter<DenyList>,
     upstream: Server,
 }
 
@@ -79,12 +85,14 @@ impl Rig {
         let clock = Arc::new(AtomicU64::new(START * 1000));
         let told = clock.clone();
         let now = move || UNIX_EPOCH + Duration::from_millis(told.load(Ordering::SeqCst));
+        let deny = SlotWriter::empty();
         let spec = CoreSpec {
             count: 1,
             snapshot: published.clone(),
             metrics: metrics.clone(),
             access_log,
             tokens: 16,
+            deny: deny.reader(),
             clock: Arc::new(now),
         };
         let core = start(&spec).unwrap().pop().unwrap();
@@ -93,11 +101,13 @@ impl Rig {
         let address = socket[0].local_addr().unwrap();
         let socket = socket.into_iter().next().unwrap();
         core.commands.send(Command::Listen(Socket { name: "plain".into(), socket })).unwrap();
-        Self { core: Some(core), address, clock, metrics, published, upstream }
+        Self { core: Some(core), address, clock, metrics, published, deny, upstream }
     }
 
     fn republish(&self, scene: &Scene) {
-        self.published.store(Arc::new(scene.snapshot(self.upstream.address, &self.metrics)));
+        let generation = self.published.load().generation + 1;
+        let next = scene.snapshot(self.upstream.address, &self.metrics);
+        self.published.store(Arc::new(Snapshot { generation, ..next }));
     }
 
     fn now(&self) -> SystemTime {
@@ -146,7 +156,7 @@ impl Drop for Rig {
 impl Scene {
     fn snapshot(&self, upstream: SocketAddr, metrics: &Arc<Metrics>) -> Snapshot {
         let source = PolicySource { path: "test.cedar".into(), text: self.policy.to_owned() };
-        let facts = RouteFacts { name: "all".to_owned(), labels: BTreeMap::new() };
+        let facts = RouteFacts { name: self.name.to_owned(), labels: BTreeMap::new() };
         let scopes: Vec<String> = self.scopes.iter().map(|scope| (*scope).to_owned()).collect();
         let (engine, _compiler) =
             Engine::compile_granting(&[source], &ClaimSchema::new(), vec![facts], &scopes).unwrap();
@@ -183,7 +193,7 @@ impl Scene {
             methods: if index == 0 { Vec::new() } else { vec![http::Method::GET, http::Method::HEAD] },
             authenticate: self.authenticate.clone(),
             token,
-            ..Route::new("all".into(), RouteIndex(index), action, metrics.route("all"))
+            ..Route::new(self.name.into(), RouteIndex(index), action, metrics.route("all"))
         };
         let mut routes =
             vec![route(0, Action::Forward { to: Target::One(Arc::new(upstream)), rewrite: None }, token)];
@@ -212,6 +222,10 @@ impl Scene {
             routes,
             engine: Arc::new(engine),
             reserved: Arc::new(Reserved::new(&reserved)),
+            keys: match &self.authenticate {
+                Authenticate::Nobody => Vec::new(),
+                Authenticate::Proofs { issuers, .. } => issuers.iter().map(|of| of.keys.clone()).collect(),
+            },
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::token::{Minter, RemoteSigner, SharedTokens, Signer, Signing};
 
 const TTL: Duration = Duration::from_secs(60);
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_pem(&rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap()
 }
 
@@ -35,14 +35,14 @@ fn issuer(name: &str, audience: &str) -> Issuer {
 }
 
 /// Callers with tokens of an identity provider.
-struct Callers {
-    key: SigningKey,
-    authenticate: Authenticate,
-    _writer: KeyWriter,
+pub(super) struct Callers {
+    pub(super) key: SigningKey,
+    pub(super) authenticate: Authenticate,
+    pub(super) keys: KeyWriter,
 }
 
 impl Callers {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = key();
         let (keys, writer) = KeyStore::new("idp", Duration::MAX, Duration::ZERO);
         let set = KeySet::parse(jwks_json([key.public()]).as_bytes()).unwrap();
@@ -50,11 +50,11 @@ impl Callers {
         let issuer = Arc::new(TokenIssuer { issuer: issuer("idp", "gateway"), keys, configuration: 1 });
         let authenticate =
             Authenticate::Proofs { wanted: Wanted::Any, issuers: vec![issuer], trusts: Vec::new() };
-        Self { key, authenticate, _writer: writer }
+        Self { key, authenticate, keys: writer }
     }
 
     /// The field of somebody whose token lives for so many seconds from the start.
-    fn field(&self, subject: &str, life: u64) -> String {
+    pub(super) fn field(&self, subject: &str, life: u64) -> String {
         let claims = Claims {
             issuer: "https://idp.test",
             audience: "gateway",

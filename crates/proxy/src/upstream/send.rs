@@ -13,8 +13,9 @@ use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
 use super::{Endpoint, FieldCredential, Origin, Upstream};
-use crate::body::{Lease, Progress, RequestBody};
+use crate::body::{Progress, RequestBody};
 use crate::core::Core;
+use crate::lease::Lease;
 use crate::refusal::Refusal;
 
 /// An answer whose body is still to come, with all that must live as long as it does.

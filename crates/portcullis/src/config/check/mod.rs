@@ -22,11 +22,12 @@ use identity::jwt::ClaimKind;
 use self::names::Section;
 use self::store::Stores;
 use super::finding::Finding;
-use super::model::{Config, FileReference, Name};
+use super::model::{Config, DeniedPlaces, FileReference, Name};
 use super::problem::{Severity, Span, Spanned};
 use super::raw::File;
-use super::raw::identity::Identity;
+use super::raw::identity::{Denied, Identity};
 use super::reader::{Entries, Field};
+use super::values::field::FilePath;
 
 /// The checked configuration, whose files lie in `directory`; without it there is at least one error among the findings.
 pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -> Option<Config> {
@@ -39,8 +40,9 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     let stores = check.secret_stores(file.secrets);
     let certificates = check.entries(file.certificates, Check::certificate);
     let trust = check.entries(file.trust, |check, name, entry| check.trust_entry(name.span, entry));
-    let Identity { jwt, tokens } = check.identity(file.identity);
+    let Identity { jwt, tokens, denied } = check.identity(file.identity);
     let jwt = check.issuers(jwt);
+    let denied = check.denied(denied);
     let limits = check.entries(file.limits, |check, _, limit| check.limit(limit));
     let listeners = check
         .entries(Some(file.listeners), |check, name, listener| check.listener(name.value, listener, &limits));
@@ -58,6 +60,7 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     Some(Config {
         stores,
         tokens,
+        denied,
         cores,
         listeners,
         certificates,
@@ -110,14 +113,32 @@ impl<'a> Check<'a> {
     }
 
     fn identity(&mut self, identity: Option<Field<Identity>>) -> Identity {
-        let Some(Field { value: Some(Identity { jwt, tokens }), span }) = identity else {
-            return Identity { jwt: None, tokens: None };
+        let Some(Field { value: Some(Identity { jwt, tokens, denied }), span }) = identity else {
+            return Identity { jwt: None, tokens: None, denied: None };
         };
-        if jwt.is_none() && tokens.is_none() {
-            let finding = Finding::error(span, "neither token issuers nor minted tokens");
-            self.error(finding.expecting("`jwt`, `tokens` or both"));
+        if jwt.is_none() && tokens.is_none() && denied.is_none() {
+            let finding = Finding::error(span, "neither token issuers nor minted tokens nor a deny list");
+            self.error(finding.expecting("at least one of `jwt`, `tokens` and `denied`"));
         }
-        Identity { jwt, tokens }
+        Identity { jwt, tokens, denied }
+    }
+
+    fn denied(&mut self, denied: Option<Field<Denied>>) -> DeniedPlaces {
+        let Some(Field { value: Some(Denied { file, state }), span }) = denied else {
+            return DeniedPlaces::default();
+        };
+        if file.is_none() && state.is_none() {
+            self.error(Finding::error(span, "no file").expecting("`file`, `state` or both"));
+        }
+        let place = |field: Option<Field<FilePath>>| {
+            let Field { value, span } = field?;
+            Some(self.file(&value?.0, span))
+        };
+        let (file, state) = (place(file), place(state));
+        if file.is_some() && file == state {
+            self.error(Finding::error(span, "one file for both: what others write would be overwritten"));
+        }
+        DeniedPlaces { file, state: state.map(|state| state.path) }
     }
 
     fn error(&mut self, finding: Finding) {

@@ -86,7 +86,7 @@ pub enum WhenStale {
     Accept,
 }
 
-/// Who may issue tokens, and which tokens the gateway makes itself. At least one of the two.
+/// Who may issue tokens, which tokens the gateway makes itself, and who is denied whatever they prove. At least one of them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Identity {
@@ -94,6 +94,23 @@ pub(in crate::config) struct Identity {
     pub(in crate::config) jwt: Option<Field<Entries<Name, Jwt>>>,
     /// Short tokens that the gateway mints for upstreams; a route asks for one by `token`.
     pub(in crate::config) tokens: Option<Field<Entries<Name, MintedTokens>>>,
+    /// The deny list.
+    pub(in crate::config) denied: Option<Field<Denied>>,
+}
+
+/// The deny list: principals, workloads, tokens and certificates that no longer count, whatever they prove. What the file
+/// says and what `portcullis deny` says counts together. At least one of the two.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Denied {
+    /// A file of entries, which is watched: `denied:`, and below it a list. Each entry names one of `principal` (its id as logs
+    /// show it), `spiffe` (a SPIFFE id), `token` (a `jti`; with `issuer` of that issuer only) and `certificate` (a serial number;
+    /// with `trust`, the name of a trust entry, or `issuer`, the issuer's distinguished name), and may have `until` (a time as in
+    /// `2026-12-31T23:59:59Z`) and `reason`. Default: none.
+    pub(in crate::config) file: Option<Field<FilePath>>,
+    /// The file in which the gateway keeps what `portcullis deny` says; it is made when there is something to keep. Without, a
+    /// restart forgets it. Default: none.
+    pub(in crate::config) state: Option<Field<FilePath>>,
 }
 
 /// An issuer of JWT bearer tokens.
