@@ -266,4 +266,4 @@ impl Remembered {
 }
 
 /// Remembered decisions per core: half of what is kept at most. An entry takes about 100 bytes, one with entities 1 KB.
-const REMEMBERED: usize = 8192;
+const REMEMBERED: usize = 16_384;

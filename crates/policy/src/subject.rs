@@ -1,5 +1,6 @@
 //! A principal as Cedar sees it, built once per verified proof.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
@@ -14,7 +15,7 @@ use crate::schema::{ClaimSchema, ClaimType};
 /// all its roles, scopes and claims. Remembered decisions rest on that.
 #[derive(Debug)]
 pub struct Subject {
-    principal: Principal,
+    principal: Arc<Principal>,
     serial: u64,
     kind: EntityType,
     uid: EntityUid,
@@ -27,8 +28,14 @@ impl Subject {
     /// The subject of `principal`. Cheap enough for a handshake, too dear for every request.
     #[must_use]
     pub fn new(principal: &Principal) -> Self {
+        Self::of(Arc::new(principal.clone()))
+    }
+
+    /// The same of one that is shared already.
+    #[must_use]
+    pub fn of(principal: Arc<Principal>) -> Self {
         let kind = EntityType::of(principal.id.kind());
-        let uid = kind.uid(&entity_id(principal));
+        let uid = kind.uid(&entity_id(&principal));
         let parents: Vec<EntityUid> = principal
             .roles
             .iter()
@@ -40,10 +47,10 @@ impl Subject {
         keys.sort();
         keys.dedup();
         Self {
-            principal: principal.clone(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             kind,
-            entities: entities(principal, uid.clone(), parents),
+            entities: entities(&principal, uid.clone(), parents),
+            principal,
             uid,
             keys,
         }
@@ -51,7 +58,7 @@ impl Subject {
 
     /// The principal that this was made from.
     #[must_use]
-    pub const fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.principal
     }
 

@@ -7,6 +7,7 @@
 mod frames;
 mod open;
 mod protocol;
+mod socket;
 mod watched;
 
 use std::cell::{Cell, RefCell};
@@ -38,6 +39,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Bounds, Listener, Snapshot};
 pub use open::Open;
 use protocol::{http1_builder, http2_builder};
+pub(crate) use socket::Socket;
 use watched::Watched;
 
 /// What is known of a connection for all of its requests.
@@ -316,7 +318,8 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
     match &listener.tls {
         None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener.bounds).await,
         Some(tls) => {
-            let cause = match timeout(listener.bounds.handshake, tls.accept(stream, core.now())).await {
+            let cause = match timeout(listener.bounds.handshake, tls.accept(Socket(stream), core.now())).await
+            {
                 Ok(Ok(accepted)) => {
                     let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
                     if connection.judge_peer(&core, core.now()).is_err() {

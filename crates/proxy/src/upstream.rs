@@ -15,6 +15,7 @@ mod endpoints;
 mod health;
 mod pool;
 mod send;
+mod spare;
 
 use std::net::IpAddr;
 use std::sync::Arc;

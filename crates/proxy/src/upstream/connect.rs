@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Endpoint, Upstream};
 use crate::body::RequestBody;
+use crate::connection::Socket;
 use crate::core::Core;
 use crate::refusal::Refusal;
 
@@ -31,7 +32,7 @@ pub(super) async fn connect(
         let stream = stream.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         match &endpoint.tls {
-            Some(tls) => handshake(core, tls.connect(stream, core.now()).await?).await,
+            Some(tls) => handshake(core, tls.connect(Socket(stream), core.now()).await?).await,
             None => handshake(core, stream).await,
         }
     })
@@ -82,6 +83,8 @@ where
         .max_headers(MAX_RESPONSE_FIELDS)
         .max_header_size(MAX_RESPONSE_HEAD)
         .max_buf_size(MAX_RESPONSE_HEAD)
+        // One `send` of head and body together; see `Socket`.
+        .writev(false)
         .handshake(TokioIo::new(io))
         .await
         .map_err(refused)?;

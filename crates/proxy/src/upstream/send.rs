@@ -4,14 +4,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
+use super::spare::Spare;
 use super::{Endpoint, FieldCredential, Origin, Upstream};
 use crate::body::{Progress, RequestBody};
 use crate::core::Core;
@@ -126,7 +127,7 @@ pub async fn send(
                 }
             },
         };
-        let spare = if is_reused || tries.may_resend(&endpoints) { spare(&request) } else { None };
+        let spare = if is_reused || tries.may_resend(&endpoints) { Spare::of(&request) } else { None };
         let busy = Busy::new(upstream, endpoint);
         let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
         let failure = match outcome {
@@ -192,10 +193,10 @@ impl Failure {
     }
 
     /// What may be sent again: what was not sent, or the copy of what may have arrived.
-    fn again(self, spare: Option<Request<RequestBody>>) -> Option<(Request<RequestBody>, Again)> {
+    fn again(self, spare: Option<Spare>) -> Option<(Request<RequestBody>, Again)> {
         match self {
             Self::Unsent(request) => Some((*request, Again::NotSent)),
-            Self::Died => spare.map(|spare| (spare, Again::Died)),
+            Self::Died => spare.map(|spare| (spare.into_request(), Again::Died)),
             Self::Ended | Self::Late | Self::Switched => None,
         }
     }
@@ -232,17 +233,4 @@ async fn attempt(
             Err(_) => return Err(Failure::Late),
         }
     }
-}
-
-/// A second copy of a request that may be sent twice.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !is_safe || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
