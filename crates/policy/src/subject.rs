@@ -1,7 +1,7 @@
 //! A principal as Cedar sees it, built once per verified proof.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 use identity::{ClaimValue, Principal, PrincipalKind};
@@ -17,6 +17,8 @@ use crate::schema::{ClaimSchema, ClaimType};
 pub struct Subject {
     principal: Arc<Principal>,
     serial: u64,
+    /// It was decided on before.
+    known: AtomicBool,
     kind: EntityType,
     uid: EntityUid,
     /// The principal's entity alone. `None` (it could not be built, or its id has two readings) denies everything.
@@ -48,6 +50,7 @@ impl Subject {
         keys.dedup();
         Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            known: AtomicBool::new(false),
             kind,
             entities: entities(&principal, uid.clone(), parents),
             principal,
@@ -64,6 +67,11 @@ impl Subject {
 
     pub(crate) const fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Whether it was asked before: only then is there something to gain from remembering what is decided on it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed) || self.known.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) const fn kind(&self) -> EntityType {
