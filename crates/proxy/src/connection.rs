@@ -13,7 +13,7 @@ mod watched;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -37,6 +37,7 @@ use crate::listener::Arrival;
 use crate::normalize::HostFacts;
 use crate::refusal::Refusal;
 use crate::snapshot::{Bounds, Listener, Snapshot};
+use crate::tunnel::Tunnel;
 pub use open::Open;
 use protocol::{http1_builder, http2_builder};
 pub(crate) use socket::Socket;
@@ -55,6 +56,8 @@ pub struct Connection {
     pub(crate) last_host: RefCell<Option<Rc<HostFacts>>>,
     series: Arc<ListenerSeries>,
     life: Life,
+    /// Over HTTP/1.1, what follows the answer that is being written.
+    tunnel: RefCell<Option<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,7 @@ impl Connection {
                 stalled_since: Cell::new(None),
                 cleared_by: Cell::new(0),
             },
+            tunnel: RefCell::default(),
         }
     }
 
@@ -235,6 +239,23 @@ impl Connection {
         }
     }
 
+    /// The connection is a tunnel when the answer that says so has been written.
+    pub(crate) fn switch(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// The tunnel that begins now; none if not all of the answer went that says so.
+    fn switched(&self) -> Option<Tunnel> {
+        let tunnel = self.tunnel.take()?;
+        let has_gone = !self.is_stalled() && !self.is_cut();
+        has_gone.then_some(tunnel)
+    }
+
+    /// True when it was asked to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.life.ending.get() != Ending::Not
+    }
+
     /// Ends the connection when its requests have been answered.
     pub fn finish(&self) {
         if self.life.ending.get() == Ending::Not {
@@ -245,6 +266,11 @@ impl Connection {
     /// Ends the connection now.
     pub fn cut(&self) {
         self.end(Ending::Now);
+    }
+
+    /// True when its peer takes nothing of what it is sent.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.life.stalled_since.get().is_some()
     }
 
     /// True when it ends now.
@@ -316,7 +342,7 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
     let listener = open.listener().clone();
     let counted: OpenConnection = listener.series.accepted(core.id.index());
     match &listener.tls {
-        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener.bounds).await,
+        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener).await,
         Some(tls) => {
             let cause = match timeout(listener.bounds.handshake, tls.accept(Socket(stream), core.now())).await
             {
@@ -326,7 +352,7 @@ async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) 
                         listener.series.handshake_failed(core.id.index(), "denied");
                         return;
                     }
-                    return speak(&core, accepted.stream, connection, &listener.bounds).await;
+                    return speak(&core, accepted.stream, connection, &listener).await;
                 }
                 Ok(Err(HandshakeError::AcmeValidation)) => {
                     tracing::info!(listener = %listener.name, %peer, "an ACME server looked at a proof");
@@ -355,7 +381,7 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// Speaks HTTP/1.1 or HTTP/2, as ALPN said, until the connection ends.
-async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, bounds: &Bounds)
+async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, listener: &Listener)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -364,7 +390,7 @@ where
     let io = TokioIo::new(Watched::new(io, core.clone(), connection.clone()));
     let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
     let ended = if connection.is_http2 {
-        let mut http = pin!(http2_builder(core, bounds).serve_connection(io, service));
+        let mut http = pin!(http2_builder(core, listener).serve_connection(io, service));
         until_ended(&connection, |cx, ending| {
             if ending {
                 http.as_mut().graceful_shutdown();
@@ -373,14 +399,22 @@ where
         })
         .await
     } else {
-        let mut http = pin!(http1_builder(bounds).serve_connection(io, service));
-        until_ended(&connection, |cx, ending| {
+        let mut http = http1_builder(&listener.bounds).serve_connection(io, service);
+        let ended = until_ended(&connection, |cx, ending| {
             if ending {
-                http.as_mut().graceful_shutdown();
+                Pin::new(&mut http).graceful_shutdown();
             }
-            http.as_mut().poll(cx)
+            Pin::new(&mut http).poll(cx)
         })
-        .await
+        .await;
+        if let Some(tunnel) = connection.switched().filter(|_| ended.is_ok()) {
+            let parts = http.into_parts();
+            // Boxed: it is rare, and every connection would carry the room for it.
+            let mut copied = Box::pin(tunnel.run(parts.io.into_inner(), parts.read_buf));
+            until_ended(&connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await
+        } else {
+            ended
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %connection.peer, %error, "connection ended");
@@ -431,6 +465,9 @@ impl<'a> Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.core.connections.borrow_mut().try_remove(self.key);
+        if let Some(connection) = self.core.connections.borrow_mut().try_remove(self.key) {
+            // Should it never have begun: it holds the connection.
+            connection.tunnel.take();
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::listener::{self, Arrival, Gate, Socket};
 use crate::snapshot::Snapshot;
 use crate::token::MintedTokens;
 use crate::token_cache::TokenCache;
+use crate::tunnel::{PIECE, Pulse};
 use crate::upstream::Pools;
 
 /// Which core this is, counted from 0.
@@ -100,6 +101,10 @@ pub struct Core {
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     /// Of answers on their way to clients, and of tunnels.
     pub(crate) leases: RefCell<Leases>,
+    /// Open tunnels, for their clocks.
+    pub(crate) tunnels: RefCell<Slab<Rc<Pulse>>>,
+    /// What is read of tunnels, on its way.
+    pub(crate) piece: RefCell<Box<[u8]>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -188,6 +193,9 @@ impl Core {
         }
         self.leases.borrow().judge(&snapshot, now, wall);
         self.leases.borrow_mut().review(self, &snapshot, now, wall);
+        for (_, tunnel) in self.tunnels.borrow().iter() {
+            tunnel.judge(now);
+        }
         self.pools.borrow_mut().sweep(now);
         self.log.borrow_mut().flush();
     }
@@ -250,6 +258,8 @@ fn run(
         anonymous: Caller::new(Arc::new(Principal::anonymous()), None),
         connections: RefCell::default(),
         leases: RefCell::new(Leases::new(Instant::now())),
+        tunnels: RefCell::default(),
+        piece: RefCell::new(vec![0; PIECE].into()),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

@@ -24,6 +24,7 @@ use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
 use crate::token::Bearer;
+use crate::upgrade::{Upgrade, allowed, close_unless_switched};
 use crate::upstream::{Origin, send};
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
@@ -47,10 +48,15 @@ pub async fn handle(
     {
         discard(unread).await;
     }
-    Ok(match result {
+    let may_switch = record.may_switch;
+    let mut response = match result {
         Ok(outcome) => respond(outcome, route, record),
         Err(refusal) => refuse(&refusal, record),
-    })
+    };
+    if may_switch {
+        close_unless_switched(&mut response);
+    }
+    Ok(response)
 }
 
 /// Takes the body when the request is forwarded.
@@ -110,6 +116,8 @@ pub(crate) struct Permitted<'a> {
     pub permit: Permit,
     /// The route's place in flight.
     pub slot: Option<limit::Slot>,
+    /// What the caller may speak instead of HTTP, and asked for.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Route, limits, who, may: the one way to a [`Permit`].
@@ -123,6 +131,8 @@ pub(crate) async fn judge<'a>(
     let route = find_route(asked, &head.method)?;
     record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
+    let upgrade = allowed(&canonical.upgrade, &route.upgrades)?;
+    record.may_switch = upgrade.is_some();
     check_tls_policy(asked)?;
 
     for limit in &route.edge_limits {
@@ -143,7 +153,7 @@ pub(crate) async fn judge<'a>(
         Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
         None => None,
     };
-    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot }))
+    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot, upgrade }))
 }
 
 /// Does what the route says.
@@ -154,7 +164,7 @@ async fn act(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Outcome, Refusal> {
-    let Permitted { route, caller, permit, slot } = permitted;
+    let Permitted { route, caller, permit, slot, mut upgrade } = permitted;
     let Asked { core, connection, snapshot, listener, canonical } = *asked;
     match &route.action {
         // Answered by the judge, before anybody was asked who he is.
@@ -188,11 +198,15 @@ async fn act(
                 request_id: &record.request_id,
             };
             let shown = Shown { token, credential: credential.as_deref() };
-            let request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
+            let mut request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
+            if let Some(upgrade) = &mut upgrade {
+                upgrade.ask(request.headers_mut(), || core.trace_ids.trace().to_bytes());
+            }
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
             let origin = Origin { principal: &caller.principal, address: record.client };
-            let answer = Box::new(send(lease, core, upstream, request, credential, origin).await?);
-            Ok(Outcome::Answered { answer, slot })
+            let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
+            let answer = Box::new(sent.await?);
+            Ok(Outcome::Answered { answer, slot, upgrade })
         }
     }
 }

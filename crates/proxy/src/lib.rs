@@ -39,6 +39,8 @@ pub mod snapshot;
 mod tests;
 pub mod token;
 mod token_cache;
+mod tunnel;
+pub mod upgrade;
 pub mod upstream;
 
 pub use crate::core::{Command, CoreHandle, CoreSpec};

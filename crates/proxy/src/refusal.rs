@@ -1,7 +1,9 @@
 //! The one refusal table: every failure is a [`Refusal`], and one match gives its status, its stable code, whose
 //! fault it is and its challenge. The body is the same JSON envelope everywhere.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use identity::jwt::TokenError;
 use policy::DenialReason;
@@ -9,6 +11,7 @@ use telemetry::TraceId;
 
 use crate::normalize::authority::AuthorityError;
 use crate::normalize::path::PathError;
+use crate::upgrade::UpgradeError;
 
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +75,7 @@ pub enum Refusal {
         /// The methods that are, for `Allow`.
         allow: HeaderValue,
     },
-    /// CONNECT, TRACE, or an upgrade that nobody asked for.
+    /// TRACE, or a CONNECT that is no upgrade of its route.
     #[error("the method is not supported")]
     MethodUnsupported,
     /// The connection's TLS policy is not the host's.
@@ -123,6 +126,9 @@ pub enum Refusal {
     /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
+    /// An upgrade that has two readings, on a route that allows some.
+    #[error("upgrade: {0}")]
+    Upgrade(UpgradeError),
     /// No connection to any endpoint.
     #[error("upstream `{0}` cannot be reached")]
     UpstreamConnect(String),
@@ -190,6 +196,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "TOKEN_SIGNING_UNAVAILABLE", Gateway)
             }
             Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
+            Self::Upgrade(_) => (StatusCode::BAD_REQUEST, "UPGRADE_INVALID", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
             Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
@@ -222,6 +229,9 @@ impl Refusal {
                 for (name, value) in &limited.fields {
                     headers.insert(*name, value.clone());
                 }
+            }
+            Self::Upgrade(UpgradeError::Version) => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Self::ConcurrencyReached
             | Self::CredentialUnavailable { .. }
@@ -268,6 +278,7 @@ impl Refusal {
                 | Self::Path(_)
                 | Self::SchemeUnknown
                 | Self::TransferCodingUnknown
+                | Self::Upgrade(_)
                 | Self::UriTooLong
         )
     }

@@ -17,6 +17,8 @@ use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::route::Route;
+use crate::tunnel;
+use crate::upgrade::Upgrade;
 use crate::upstream::Answer;
 
 /// What a request came to, before it becomes a response.
@@ -28,6 +30,8 @@ pub(crate) enum Outcome {
         answer: Box<Answer>,
         /// The route's place in flight.
         slot: Option<limit::Slot>,
+        /// What was asked for instead of HTTP.
+        upgrade: Option<Upgrade>,
     },
     /// Public keys, for everybody.
     Keys(Bytes),
@@ -40,7 +44,12 @@ pub(crate) enum Outcome {
 /// The response of a pipeline that came to an end, by the rules of the route that it took.
 pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -> Response<ResponseBody> {
     let mut response = match outcome {
-        Outcome::Answered { answer, slot } => streamed(*answer, route, slot, record),
+        Outcome::Answered { answer, slot, upgrade } => match upgrade {
+            Some(upgrade) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                tunnel::open(*answer, upgrade, slot, record)
+            }
+            _ => streamed(*answer, route, slot, record),
+        },
         Outcome::Keys(keys) => {
             let mut response = Response::new(keys);
             let headers = response.headers_mut();

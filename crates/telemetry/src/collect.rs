@@ -52,6 +52,11 @@ fn requests(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result
             .encode_family(&[("route", route.as_str())])?
             .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
     }
+    let mut metric =
+        gauge(encoder, "portcullis_tunnels_open", "Open tunnels (WebSockets and other upgrades), by route")?;
+    for (route, series) in &routes {
+        metric.encode_family(&[("route", route.as_str())])?.encode_gauge(&series.tunnels.sum())?;
+    }
     gauge(encoder, "portcullis_requests_in_flight", "Requests whose answer has not ended")?
         .encode_gauge(&series.in_flight.sum())?;
     let mut metric = counter(encoder, "portcullis_refusals", "Requests that were refused, by stable code")?;

@@ -285,6 +285,10 @@ impl Ask {
         self
     }
 
+    pub(crate) fn into_parts(self) -> (String, String, HeaderMap) {
+        (self.host, self.path, self.headers)
+    }
+
     fn into_request(self, protocol: Protocol) -> Result<Request<Body>, Fault> {
         let mut request = Request::new(body(self.body, self.trailers));
         *request.method_mut() = self.method;

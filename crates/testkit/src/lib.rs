@@ -37,6 +37,7 @@ mod vault;
 mod vault_client;
 mod vault_cluster;
 mod vault_fake;
+mod websocket;
 mod wire;
 
 pub use authority::{Authority, Issued, Leaf};
@@ -60,6 +61,7 @@ pub use vault::Vault;
 pub use vault_client::{VaultClient, base64};
 pub use vault_cluster::VaultCluster;
 pub use vault_fake::{Asked, Fault, VaultFake};
+pub use websocket::{Http2, Message, WebSocket, WebSockets};
 pub use wire::{Wire, exchange};
 
 use std::sync::Arc;

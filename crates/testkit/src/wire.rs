@@ -13,7 +13,7 @@ use crate::patience;
 /// A connection on which a test writes and reads raw bytes.
 pub struct Wire(Box<dyn ReadWrite>);
 
-trait ReadWrite: Read + Write + Send {}
+pub(crate) trait ReadWrite: Read + Write + Send {}
 impl<T: Read + Write + Send> ReadWrite for T {}
 
 impl Wire {
@@ -31,6 +31,10 @@ impl Wire {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         Ok(Self(Box::new(stream)))
+    }
+
+    pub(crate) fn into_inner(self) -> Box<dyn ReadWrite> {
+        self.0
     }
 
     /// Writes all of `bytes`.

@@ -248,6 +248,7 @@ impl Living {
                 set_fields: route.set_fields.clone(),
                 security_fields: route.security_fields,
                 answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
+                upgrades: route.upgrades.clone(),
                 forward_credentials: route.forward_credentials,
                 token,
                 ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))

@@ -54,6 +54,11 @@ impl Progress {
         self.bytes.get()
     }
 
+    /// Counts bytes that came.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
     /// True when bytes came since the last time this was asked.
     #[must_use]
     pub fn moved(&self) -> bool {

@@ -31,6 +31,8 @@ pub enum ResponseBody {
     },
     /// The upstream's body.
     Streamed(Box<Streamed>),
+    /// None: what follows is a tunnel.
+    Switched,
 }
 
 /// The upstream's body, with all that lives as long as it does.
@@ -280,6 +282,7 @@ impl Body for ResponseBody {
                 }))
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
+            Self::Switched => Poll::Ready(None),
         }
     }
 
@@ -289,6 +292,7 @@ impl Body for ResponseBody {
             Self::Streamed(streamed) => {
                 streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
             }
+            Self::Switched => true,
         }
     }
 
@@ -299,6 +303,7 @@ impl Body for ResponseBody {
                 let source = streamed.flow.source.borrow();
                 source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())
             }
+            Self::Switched => SizeHint::with_exact(0),
         }
     }
 }

@@ -77,7 +77,7 @@ fn refused(cause: impl std::fmt::Display) -> Failure {
 
 async fn handshake<IO>(core: &Rc<Core>, io: IO) -> Result<SendRequest<RequestBody>, Failure>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_FIELDS)
@@ -89,7 +89,7 @@ where
         .await
         .map_err(refused)?;
     // How a connection ends is told by the request on it; without one it concerns nobody.
-    core.tasks.spawn_local(async move { drop(connection.await) });
+    core.tasks.spawn_local(async move { drop(connection.with_upgrades().await) });
     Ok(sender)
 }
 

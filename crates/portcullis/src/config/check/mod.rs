@@ -11,6 +11,7 @@ mod operation;
 mod route;
 mod store;
 mod token;
+mod upgrade;
 mod upstream;
 
 use std::collections::BTreeMap;

@@ -76,6 +76,8 @@ impl Check<'_> {
         };
         let action = self.action(said, &around);
         let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
+        let methods: Vec<_> = methods.into_iter().map(|method| method.value.0).collect();
+        let upgrades = self.upgrades(raw.upgrade, action.as_ref(), &methods);
         let fields = self.fields(flat(raw.headers), &mut places);
         let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
         let token = match raw.token {
@@ -91,7 +93,8 @@ impl Check<'_> {
             on,
             host: host?,
             path: path?,
-            methods: methods.into_iter().map(|method| method.value.0).collect(),
+            methods,
+            upgrades,
             authenticate: authenticate?,
             limits,
             concurrency: flat(raw.concurrency).map(|count| count.0),
