@@ -25,6 +25,8 @@ mod promise_08_jwt_checks_are_strict_by_default;
 mod promise_09_jwks_life_cycle;
 mod promise_10_failed_renewal_keeps_what_is_valid;
 mod promise_11_reload_of_material_is_one_atomic_generation;
+mod promise_12_authority_ends_connections;
+mod promise_13_revocation;
 mod promise_14_unresolved_secret_stops_the_config;
 mod promise_15_vault_outage_contract;
 mod promise_16_token_and_lease_renewal;

@@ -116,12 +116,12 @@ pub async fn send(
     let mut is_stale = false;
     loop {
         let endpoint = endpoints.get(place).ok_or_else(protocol)?;
-        let material = upstream.material(endpoint);
-        let reused = if is_stale || upgrade.is_some() {
-            None
-        } else {
-            core.pools.borrow_mut().take(&endpoint.pool, material)
+        let material = upstream.material_number(endpoint);
+        let take = || {
+            let mut pools = core.pools.borrow_mut();
+            pools.take(&endpoint.pool, material, || upstream.material(endpoint))
         };
+        let reused = if is_stale || upgrade.is_some() { None } else { take() };
         let is_reused = reused.is_some();
         let mut sender = match reused {
             Some(sender) => sender,
