@@ -46,6 +46,8 @@ mod endpoints_that_fail;
 mod http2_by_the_book;
 mod least_privilege_policy;
 mod minted_tokens_narrow_the_caller;
+mod other_proxies_ask;
+mod proxy_protocol;
 mod real_clients;
 mod slow_readers_hold_nothing;
 mod trust_from_vault_pki;

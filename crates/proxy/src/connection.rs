@@ -7,6 +7,7 @@
 mod frames;
 mod open;
 mod protocol;
+pub mod proxy_protocol;
 mod socket;
 mod watched;
 
@@ -27,7 +28,7 @@ use telemetry::{ListenerSeries, OpenConnection};
 use tls::{Alpn, Handshake, HandshakeError, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::authenticate::Caller;
 use crate::core::Core;
@@ -36,9 +37,10 @@ use crate::handle::handle;
 use crate::listener::Arrival;
 use crate::normalize::HostFacts;
 use crate::refusal::Refusal;
-use crate::snapshot::{Bounds, Listener, Snapshot};
+use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::tunnel::Tunnel;
 pub use open::Open;
+use open::Registered;
 use protocol::{http1_builder, http2_builder};
 pub(crate) use socket::Socket;
 use watched::Watched;
@@ -83,7 +85,12 @@ enum Ending {
 }
 
 impl Connection {
-    fn new(core: &Core, peer: SocketAddr, listener: &Listener, handshake: Option<Handshake>) -> Self {
+    pub(crate) fn new(
+        core: &Core,
+        peer: SocketAddr,
+        listener: &Listener,
+        handshake: Option<Handshake>,
+    ) -> Self {
         let certificate = handshake
             .as_ref()
             .and_then(|h| h.peer.clone())
@@ -91,7 +98,7 @@ impl Connection {
         Self {
             listener: listener.name.clone(),
             peer,
-            is_http2: handshake.as_ref().is_some_and(|h| h.alpn == Alpn::Http2),
+            is_http2: handshake.as_ref().map_or_else(|| listener.speaks_h2c(), |h| h.alpn == Alpn::Http2),
             fields: ConnectionFields::new(peer, handshake.as_ref()),
             handshake,
             certificate,
@@ -335,17 +342,24 @@ pub(crate) fn start(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, open: 
     core.tasks.spawn_local(async move { serve(owned, stream, peer, open).await });
 }
 
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) {
+async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut open: Open) {
     if stream.set_nodelay(true).is_err() || SockRef::from(&stream).set_tcp_keepalive(&keepalive()).is_err() {
         return;
     }
     let listener = open.listener().clone();
+    let deadline = Instant::now() + listener.bounds.handshake;
     let counted: OpenConnection = listener.series.accepted(core.id.index());
+    if listener.proxy_protocol == ProxyProtocol::Required {
+        // Boxed: others need not carry the room for it.
+        match Box::pin(proxy_protocol::client(&core, &mut stream, peer, &mut open, deadline)).await {
+            Some(client) => peer = client,
+            None => return,
+        }
+    }
     match &listener.tls {
         None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener).await,
         Some(tls) => {
-            let cause = match timeout(listener.bounds.handshake, tls.accept(Socket(stream), core.now())).await
-            {
+            let cause = match timeout_at(deadline, tls.accept(Socket(stream), core.now())).await {
                 Ok(Ok(accepted)) => {
                     let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
                     if connection.judge_peer(&core, core.now()).is_err() {
@@ -446,28 +460,4 @@ async fn until_ended(
         polled
     })
     .await
-}
-
-/// A connection among those of its core, until dropped.
-struct Registered<'a> {
-    core: &'a Rc<Core>,
-    key: usize,
-}
-
-impl<'a> Registered<'a> {
-    fn new(core: &'a Rc<Core>, connection: &Rc<Connection>) -> Self {
-        if core.draining.get() {
-            connection.finish();
-        }
-        Self { core, key: core.connections.borrow_mut().insert(connection.clone()) }
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        if let Some(connection) = self.core.connections.borrow_mut().try_remove(self.key) {
-            // Should it never have begun: it holds the connection.
-            connection.tunnel.take();
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -23,9 +24,10 @@ use crate::refusal::Refusal;
 use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
-use crate::token::Bearer;
+use crate::token::{Bearer, RouteToken};
 use crate::upgrade::{Upgrade, allowed, close_unless_switched};
 use crate::upstream::{Origin, send};
+use crate::validate;
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
 ///
@@ -69,6 +71,9 @@ async fn pipeline(
         (record.core.clone(), record.connection.clone(), record.snapshot.clone());
     let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;
 
+    if let Some(asking) = &listener.validate {
+        return Box::pin(validate::answer(asking, listener, head, body, record)).await;
+    }
     record.client = client_address(connection.peer_address(), listener, &head.headers);
     record.follow(listener, &head.headers);
     let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
@@ -179,13 +184,10 @@ async fn act(
             let credential = upstream.shown()?;
             let token = match &route.token {
                 None => None,
-                Some(token) => {
-                    let facts = facts(asked, &head, &caller, record);
-                    match token.bearer(core, &snapshot.engine, &upstream.name, &caller, &facts)? {
-                        Bearer::Held(token) => Some(token),
-                        Bearer::Awaited(token) => Some(token.await?),
-                    }
-                }
+                Some(token) => match minted(token, &upstream.name, asked, &head, &caller, record)? {
+                    Bearer::Held(token) => Some(token),
+                    Bearer::Awaited(token) => Some(token.await?),
+                },
             };
             let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
             record.sent = body.progress();
@@ -219,12 +221,28 @@ fn find_route<'a>(asked: &Asked<'a>, method: &Method) -> Result<&'a Route, Refus
     snapshot.route(index).ok_or(Refusal::NoRoute)
 }
 
+/// The token that takes the place of the caller's credential at the upstream called `audience`.
+pub(crate) fn minted(
+    token: &RouteToken,
+    audience: &Arc<str>,
+    asked: &Asked<'_>,
+    head: &Parts,
+    caller: &Caller,
+    record: &Record,
+) -> Result<Bearer, Refusal> {
+    token.bearer(asked.core, &asked.snapshot.engine, audience, caller, &facts(asked, head, caller, record))
+}
+
 /// A host that asks for other client certificates than the connection's own needs a connection of its own
 /// (RFC 9110 section 15.5.20).
 fn check_tls_policy(asked: &Asked<'_>) -> Result<(), Refusal> {
     match (&asked.listener.tls, asked.connection.handshake()) {
         (Some(tls), Some(handshake)) if !tls.serves(handshake, &asked.canonical.host.name) => {
             Err(Refusal::MisdirectedRequest)
+        }
+        // Another proxy asks: what the client proved to that one is not known here.
+        (Some(tls), None) if tls.demands_certificate(&asked.canonical.host.name) => {
+            Err(Refusal::CertificateRequired { trusts: "the host's TLS policy".to_owned() })
         }
         _ => Ok(()),
     }

@@ -42,6 +42,7 @@ mod token_cache;
 mod tunnel;
 pub mod upgrade;
 pub mod upstream;
+pub mod validate;
 
 pub use crate::core::{Command, CoreHandle, CoreSpec};
 pub use snapshot::{Bounds, Listener, Snapshot};

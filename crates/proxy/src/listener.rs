@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use identity::Principal;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{self, Open};
 use crate::core::{Command, Core, CoreId, Loads};
 use crate::limits::Network;
-use crate::snapshot::Listener;
+use crate::snapshot::{Listener, ProxyProtocol};
 
 /// A bound socket of a listener.
 #[derive(Debug)]
@@ -205,16 +204,18 @@ async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
 
 /// A place under all caps, or none: then the connection is closed without a word.
 fn admit(core: &Core, listener: &Arc<Listener>, peer: SocketAddr) -> Option<Open> {
-    let address = peer.ip();
-    let nobody = Principal::anonymous();
-    for limit in &listener.connection_limits {
-        limit.charge(core.id, address, &nobody, "").ok()?;
+    let is_proxied = listener.proxy_protocol == ProxyProtocol::Required;
+    if is_proxied && !listener.trusts(peer.ip()) {
+        listener.series.handshake_failed(core.id.index(), "proxy_untrusted");
+        if core.may_tell() {
+            tracing::info!(listener = %listener.name, %peer, "connection refused: no trusted proxy");
+        }
+        return None;
     }
     if listener.open.load(Ordering::Relaxed) >= listener.bounds.connections {
         return None;
     }
-    if !core.gate.enter(&listener.name, address, listener.bounds.connections_per_address) {
-        return None;
-    }
-    Some(Open::new(core, listener, address))
+    let mut open = Open::new(core, listener);
+    // Behind a proxy its address is known when its header has been read.
+    (is_proxied || open.admits(core.id, peer.ip())).then_some(open)
 }

@@ -12,6 +12,7 @@ use telemetry::TraceId;
 use crate::normalize::authority::AuthorityError;
 use crate::normalize::path::PathError;
 use crate::upgrade::UpgradeError;
+use crate::validate::DescriptionError;
 
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,6 +61,9 @@ pub enum Refusal {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
+    /// Another proxy describes a request in a way that has two readings, or none.
+    #[error("description: {0}")]
+    Description(#[from] DescriptionError),
     /// An `Expect` other than `100-continue`.
     #[error("unknown expectation")]
     ExpectationUnknown,
@@ -84,6 +88,9 @@ pub enum Refusal {
     /// No route for this host and path.
     #[error("no route for this host and path")]
     NoRoute,
+    /// Another proxy asks for a request that would not be forwarded, but answered here.
+    #[error("the route forwards nothing: there is nothing to let through")]
+    NotForwarded,
     /// The path has two readings.
     #[error("path: {0}")]
     Path(#[from] PathError),
@@ -93,6 +100,9 @@ pub enum Refusal {
     /// The principal is on the deny list.
     #[error("the principal is denied")]
     PrincipalDenied,
+    /// Somebody describes a request who is not trusted to.
+    #[error("only trusted proxies may ask here")]
+    ProxyUntrusted,
     /// A limit was reached.
     #[error("limit `{}` reached", .0.name)]
     RateLimited(Box<RateLimited>),
@@ -175,6 +185,7 @@ impl Refusal {
             Self::Denied(reason @ (DenialReason::PolicyError | DenialReason::Stale)) => {
                 (StatusCode::FORBIDDEN, reason.code(), Gateway)
             }
+            Self::Description(_) => (StatusCode::BAD_REQUEST, "DESCRIPTION_INVALID", Client),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
             Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
             Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
@@ -182,8 +193,10 @@ impl Refusal {
             Self::MethodUnsupported => (StatusCode::NOT_IMPLEMENTED, "METHOD_UNSUPPORTED", Client),
             Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", Client),
             Self::NoRoute => (StatusCode::NOT_FOUND, "NO_ROUTE", Client),
+            Self::NotForwarded => (StatusCode::FORBIDDEN, "NOT_FORWARDED", Client),
             Self::Path(_) | Self::PathOddity(_) => (StatusCode::BAD_REQUEST, "PATH_AMBIGUOUS", Client),
             Self::PrincipalDenied => (StatusCode::FORBIDDEN, "PRINCIPAL_DENIED", Client),
+            Self::ProxyUntrusted => (StatusCode::FORBIDDEN, "PROXY_UNTRUSTED", Client),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", Client),
             Self::Rewrite => (StatusCode::BAD_REQUEST, "REWRITE_AMBIGUOUS", Client),
             Self::SchemeUnknown => (StatusCode::BAD_REQUEST, "SCHEME_UNKNOWN", Client),

@@ -76,8 +76,11 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     for (listener, connections) in &listeners {
         metric.encode_family(&[("listener", listener.as_str())])?.encode_gauge(&connections.open.sum())?;
     }
-    let mut metric =
-        counter(encoder, "portcullis_handshake_failures", "TLS handshakes that failed, by cause")?;
+    let mut metric = counter(
+        encoder,
+        "portcullis_handshake_failures",
+        "TLS handshakes and PROXY protocol headers that failed, by cause",
+    )?;
     for (listener, connections) in &listeners {
         for (cause, count) in connections.handshake_failures.sums() {
             count_with(&mut metric, &[("listener", listener.as_str()), ("cause", cause)], count)?;
@@ -91,6 +94,16 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     for (listener, connections) in &listeners {
         for (frames, count) in connections.floods.sums() {
             count_with(&mut metric, &[("listener", listener.as_str()), ("frames", frames)], count)?;
+        }
+    }
+    let mut metric = counter(
+        encoder,
+        "portcullis_validated_requests",
+        "Requests that other proxies asked about, by verdict",
+    )?;
+    for (listener, connections) in &listeners {
+        for (verdict, count) in connections.validations.sums() {
+            count_with(&mut metric, &[("listener", listener.as_str()), ("verdict", verdict)], count)?;
         }
     }
     let mut metric = gauge(encoder, "portcullis_core_connections", "Open connections by core")?;

@@ -99,6 +99,7 @@ pub struct ListenerSeries {
     pub(crate) open: Level,
     pub(crate) handshake_failures: Words,
     pub(crate) floods: Words,
+    pub(crate) validations: Words,
     by_core: Arc<Level>,
 }
 
@@ -116,6 +117,7 @@ impl ListenerSeries {
             open: Level::new(cores),
             handshake_failures: Words::new(cores),
             floods: Words::new(cores),
+            validations: Words::new(cores),
             by_core,
         }
     }
@@ -129,9 +131,14 @@ impl ListenerSeries {
         OpenConnection { listener: Arc::clone(self), core }
     }
 
-    /// Counts a handshake that failed, by a word for its cause (`timeout`, `no_certificate`, …).
+    /// Counts a handshake that failed, by a word for its cause (`timeout`, `no_certificate`, `proxy_header`, …).
     pub fn handshake_failed(&self, core: usize, cause: &'static str) {
         self.handshake_failures.add(core, cause);
+    }
+
+    /// Counts a question of another proxy, by the verdict (`permitted`, `refused`).
+    pub fn validated(&self, core: usize, verdict: &'static str) {
+        self.validations.add(core, verdict);
     }
 
     /// Counts a connection that was closed for a flood of HTTP/2 frames, by the kind of frame that was one too many.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
@@ -26,6 +27,8 @@ pub enum ResponseBody {
     Own {
         /// What is still to be sent.
         text: Option<Bytes>,
+        /// What follows it.
+        trailers: Option<Box<HeaderMap>>,
         /// Written when the body is dropped.
         record: Box<Record>,
     },
@@ -274,12 +277,13 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Own { text, record } => {
+            Self::Own { text, trailers, record } => {
                 record.complete = true;
-                Poll::Ready(text.take().map(|text| {
+                let data = text.take().map(|text| {
                     record.bytes_out += text.len() as u64;
-                    Ok(Frame::data(text))
-                }))
+                    Frame::data(text)
+                });
+                Poll::Ready(data.or_else(|| Some(Frame::trailers(*trailers.take()?))).map(Ok))
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
             Self::Switched => Poll::Ready(None),
@@ -288,7 +292,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own { text, .. } => text.is_none(),
+            Self::Own { text, trailers, .. } => text.is_none() && trailers.is_none(),
             Self::Streamed(streamed) => {
                 streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
             }

@@ -87,11 +87,13 @@ fn snapshot(policy: &str, body: Bytes, metrics: &Arc<Metrics>) -> Snapshot {
         name: "plain".into(),
         tls: None,
         redirect: None,
+        validate: None,
         bounds: Bounds {
             header_timeout: Duration::from_millis(300),
             idle: Duration::from_secs(1),
             ..Bounds::default()
         },
+        proxy_protocol: crate::snapshot::ProxyProtocol::Off,
         trusted_proxies: Vec::new(),
         connection_limits: Vec::new(),
         router,

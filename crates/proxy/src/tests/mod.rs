@@ -25,7 +25,7 @@ use crate::core::{Command, CoreHandle, CoreSpec, start};
 use crate::listener::{self, Socket};
 use crate::normalize::fields::Reserved;
 use crate::route::{Action, HostPattern, PathPattern, Route, Router, Target};
-use crate::snapshot::{Bounds, Listener, Snapshot};
+use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::token::RouteToken;
 use crate::upstream::{
     Balance, Balancing, Budget, Endpoint, EndpointSet, Endpoints, FieldCredential, Health, PoolKey, Timeouts,
@@ -207,7 +207,9 @@ impl Scene {
             name: "plain".into(),
             tls: None,
             redirect: None,
+            validate: None,
             bounds: Bounds::default(),
+            proxy_protocol: ProxyProtocol::Off,
             trusted_proxies: Vec::new(),
             connection_limits: Vec::new(),
             router,

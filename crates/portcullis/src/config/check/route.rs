@@ -121,10 +121,16 @@ impl Check<'_> {
         let mut names = Vec::new();
         for Spanned { value, span } in self.names(on, "listener") {
             let Some(name) = self.listeners.resolve(value, span, self.findings) else { continue };
-            if listeners.get(&name).is_some_and(|listener| matches!(listener.kind, ListenerKind::Redirect)) {
+            let listener = listeners.get(&name);
+            if listener.is_some_and(|listener| matches!(listener.kind, ListenerKind::Redirect)) {
                 let finding =
                     Finding::error(span, format!("`{name}` redirects everything to TLS, it has no routes"));
                 self.error(finding.expecting("a listener without `redirect`"));
+            }
+            if listener.is_some_and(|listener| listener.validate.is_some()) {
+                let finding =
+                    Finding::error(span, format!("`{name}` answers other proxies, it has no routes"));
+                self.error(finding.expecting("a listener without `validate`"));
             }
             if names.contains(&name) {
                 self.error(Finding::error(span, format!("`{name}` a second time")));
