@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
@@ -27,15 +26,11 @@ pub enum ResponseBody {
     Own {
         /// What is still to be sent.
         text: Option<Bytes>,
-        /// What follows it.
-        trailers: Option<Box<HeaderMap>>,
         /// Written when the body is dropped.
         record: Box<Record>,
     },
     /// The upstream's body.
     Streamed(Box<Streamed>),
-    /// None: what follows is a tunnel.
-    Switched,
 }
 
 /// The upstream's body, with all that lives as long as it does.
@@ -277,26 +272,23 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Own { text, trailers, record } => {
+            Self::Own { text, record } => {
                 record.complete = true;
-                let data = text.take().map(|text| {
+                Poll::Ready(text.take().map(|text| {
                     record.bytes_out += text.len() as u64;
-                    Frame::data(text)
-                });
-                Poll::Ready(data.or_else(|| Some(Frame::trailers(*trailers.take()?))).map(Ok))
+                    Ok(Frame::data(text))
+                }))
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
-            Self::Switched => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own { text, trailers, .. } => text.is_none() && trailers.is_none(),
+            Self::Own { text, .. } => text.is_none(),
             Self::Streamed(streamed) => {
                 streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
             }
-            Self::Switched => true,
         }
     }
 
@@ -307,7 +299,6 @@ impl Body for ResponseBody {
                 let source = streamed.flow.source.borrow();
                 source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())
             }
-            Self::Switched => SizeHint::with_exact(0),
         }
     }
 }

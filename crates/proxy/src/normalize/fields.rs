@@ -100,8 +100,7 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
     Ok(())
 }
 
-/// The members of a list field.
-pub(crate) fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
