@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ring servers attack conformance check bench fuzz
+.PHONY: help run test test-ring servers attack conformance check bench release fuzz
 
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
@@ -37,7 +37,7 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd) and h2spec: built once, minutes
 	tests/servers/build.sh target/servers
 
-attack: ## every hostile case of tests/attacks: one table, reports in target/attack (seven minutes)
+attack: ## every hostile case of tests/attacks: one table, reports in target/attack (three minutes)
 	.ci/setup
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py
@@ -60,9 +60,12 @@ check: $(DENY) ## format, lints (both providers), layering, licences, docs, size
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	.ci/tree
 
-bench: ## ratios to HAProxy, nginx and Envoy in one run (profile `bench`: the release with thin LTO)
-	cargo build --locked --profile bench -p portcullis
-	tests/bench/compare.sh
+bench: ## CPU per request beside HAProxy, nginx and Envoy: table, figures and plot (15 minutes; BENCH_ROUNDS=3)
+	cargo build --locked --release -p portcullis
+	BENCH_BUILD='cargo build --release' tests/bench/compare.sh
+
+release: ## the release build, optimised by the profile of a training load: target/release/portcullis
+	tests/bench/release.sh
 
 fuzz: $(FUZZ) ## every fuzz target for FUZZ_SECONDS (60)
 	fuzz/run.sh $(FUZZ_SECONDS)

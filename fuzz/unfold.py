@@ -10,6 +10,7 @@ read = {
     # Header and claims, parted by a tab here and by a line feed for the target.
     "jwt": lambda line: line.replace(b"\t", b"\n"),
     "peer_certificate": base64.b64decode,
+    "proxy_header": base64.b64decode,
 }
 for seeds in sorted((here / "seeds").iterdir()):
     target = seeds.stem

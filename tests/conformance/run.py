@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 HERE = os.path.dirname(os.path.abspath(__file__)); ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.dont_write_bytecode = True; sys.path.insert(0, os.path.join(ROOT, "tests/attacks"))
 from gateway import Gateway
+import envoy
 H2SPEC = os.path.join(ROOT, "target/servers/h2spec"); NAME = "localhost"; SUITES, PER_CONNECTION = 3, 512  # kB
 # Fewer readers: each fills the buffers of two connections.
 SLOW, SMALL, LARGE = dict(headers=800, body=800, read=200), b"x" * 65536, b"x" * (8 << 20)
@@ -149,10 +150,11 @@ def main():
         for tool in ("sslscan", "testssl"):
             work += [(tool, f"client certificates {mode}", lambda tool=tool, mode=mode: getattr(run, tool)(mode)) for mode in ("off", "optional", "required")]
         work += [("slowhttptest", f"{SLOW[kind]} slow {kind}", lambda kind=kind: run.slowhttptest(kind)) for kind in ("headers", "body", "read")]
+        work += [("Envoy", "ext_authz as the pipeline decides", envoy.check)]
         work = [w for w in work if re.search(options.only, " ".join(w[:2]))]
         def judged(one):
             try: return one()
-            except (OSError, subprocess.TimeoutExpired, xml.ParseError, ValueError, KeyError) as error: return 0, 1, 0, [f"{type(error).__name__}: {error}"]
+            except (OSError, subprocess.SubprocessError, xml.ParseError, ValueError, KeyError) as error: return 0, 1, 0, [f"{type(error).__name__}: {error}"]
         # Scans look at answers, not at times: they may run beside each other. Attacks run alone.
         with ThreadPoolExecutor(3) as pool: scans = list(pool.map(lambda w: None if w[0] == "slowhttptest" else judged(w[2]), work))
         rows = [(*w[:2], *(scan or judged(w[2]))) for w, scan in zip(work, scans)]

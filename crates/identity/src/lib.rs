@@ -28,6 +28,6 @@ pub mod mint;
 mod principal;
 mod spiffe;
 
-pub use digest::sha256;
+pub use digest::{sha1, sha256};
 pub use principal::{ClaimValue, Principal, PrincipalId, PrincipalKind};
 pub use spiffe::{SpiffeId, SpiffeIdError};

@@ -212,7 +212,8 @@ impl Decider {
     }
 
     /// What is found for exactly this subject, once. A request that still holds an older generation than the last
-    /// one seen is decided without memory, so that two generations never share it.
+    /// one seen is decided without memory, so that two generations never share it; so is a subject that comes for the first
+    /// time, for most come once.
     fn remembered(
         &mut self,
         generation: &Generation,
@@ -224,6 +225,9 @@ impl Decider {
             self.remembered.clear();
             self.generation = generation.serial;
         } else if generation.serial < self.generation {
+            return find();
+        }
+        if !subject.is_known() {
             return find();
         }
         let key = (subject.serial(), slot);
@@ -266,4 +270,4 @@ impl Remembered {
 }
 
 /// Remembered decisions per core: half of what is kept at most. An entry takes about 100 bytes, one with entities 1 KB.
-const REMEMBERED: usize = 8192;
+const REMEMBERED: usize = 16_384;

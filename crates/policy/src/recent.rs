@@ -39,7 +39,9 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// Puts a value in the place of what was there.
     pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.capacity {
-            self.old = mem::take(&mut self.young);
+            // Both keep their memory: growing again would hash every entry anew.
+            self.old.clear();
+            mem::swap(&mut self.old, &mut self.young);
         }
         self.young.insert(key, value);
     }

@@ -1,6 +1,7 @@
 //! A principal as Cedar sees it, built once per verified proof.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 use identity::{ClaimValue, Principal, PrincipalKind};
@@ -14,8 +15,10 @@ use crate::schema::{ClaimSchema, ClaimType};
 /// all its roles, scopes and claims. Remembered decisions rest on that.
 #[derive(Debug)]
 pub struct Subject {
-    principal: Principal,
+    principal: Arc<Principal>,
     serial: u64,
+    /// It was decided on before.
+    known: AtomicBool,
     kind: EntityType,
     uid: EntityUid,
     /// The principal's entity alone. `None` (it could not be built, or its id has two readings) denies everything.
@@ -27,8 +30,14 @@ impl Subject {
     /// The subject of `principal`. Cheap enough for a handshake, too dear for every request.
     #[must_use]
     pub fn new(principal: &Principal) -> Self {
+        Self::of(Arc::new(principal.clone()))
+    }
+
+    /// The same of one that is shared already.
+    #[must_use]
+    pub fn of(principal: Arc<Principal>) -> Self {
         let kind = EntityType::of(principal.id.kind());
-        let uid = kind.uid(&entity_id(principal));
+        let uid = kind.uid(&entity_id(&principal));
         let parents: Vec<EntityUid> = principal
             .roles
             .iter()
@@ -40,10 +49,11 @@ impl Subject {
         keys.sort();
         keys.dedup();
         Self {
-            principal: principal.clone(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            known: AtomicBool::new(false),
             kind,
-            entities: entities(principal, uid.clone(), parents),
+            entities: entities(&principal, uid.clone(), parents),
+            principal,
             uid,
             keys,
         }
@@ -51,12 +61,17 @@ impl Subject {
 
     /// The principal that this was made from.
     #[must_use]
-    pub const fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
     pub(crate) const fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Whether it was asked before: only then is there something to gain from remembering what is decided on it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed) || self.known.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) const fn kind(&self) -> EntityType {

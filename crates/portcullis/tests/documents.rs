@@ -19,7 +19,7 @@ use rcgen::{
 
 #[test]
 fn each_sample_of_deploy_passes_the_check_without_a_warning() {
-    for sample in ["minimal", "ingress", "sidecar", "vault"] {
+    for sample in ["minimal", "ingress", "sidecar", "vault", "other-proxies"] {
         let place = tempfile::tempdir().unwrap();
         let source = top().join("deploy").join(sample);
         fs::create_dir(place.path().join("policies")).unwrap();

@@ -75,7 +75,7 @@ impl Caller {
     /// Somebody with a name and nothing else.
     #[must_use]
     pub fn new(principal: Arc<Principal>, ends: Option<SystemTime>) -> Self {
-        let subject = Arc::new(Subject::new(&principal));
+        let subject = Arc::new(Subject::of(principal.clone()));
         Self { principal, subject, ends, expires: ends, token: None }
     }
 }
@@ -231,7 +231,7 @@ async fn verify(
         }
         verified => (verified?, keys),
     };
-    let subject = Arc::new(Subject::new(&verified.principal));
+    let subject = Arc::new(Subject::of(verified.principal.clone()));
     let proven = Arc::new(Proven { token: verified, subject, issuer: issuer.clone() });
     core.tokens.borrow_mut().insert(token, proven.clone(), &keys);
     Ok(proven)

@@ -4,18 +4,20 @@
 //! no more, a certificate that expired or was withdrawn, a listener that is gone. A flood of frames ends it at once. Ending is graceful first (GOAWAY, or
 //! the last response with `Connection: close`), then a cut.
 
-mod ending;
 mod frames;
 mod open;
 mod protocol;
+pub mod proxy_protocol;
+mod socket;
 mod watched;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use hyper::service::service_fn;
@@ -26,7 +28,7 @@ use telemetry::{ListenerSeries, OpenConnection};
 use tls::{Alpn, Handshake, HandshakeError, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::authenticate::Caller;
 use crate::core::Core;
@@ -35,10 +37,12 @@ use crate::handle::handle;
 use crate::listener::Arrival;
 use crate::normalize::HostFacts;
 use crate::refusal::Refusal;
-use crate::snapshot::{Bounds, Listener, Snapshot};
-use ending::{Ending, until_ended};
+use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
+use crate::tunnel::Tunnel;
 pub use open::Open;
+use open::Registered;
 use protocol::{http1_builder, http2_builder};
+pub(crate) use socket::Socket;
 use watched::Watched;
 
 /// What is known of a connection for all of its requests.
@@ -54,6 +58,8 @@ pub struct Connection {
     pub(crate) last_host: RefCell<Option<Rc<HostFacts>>>,
     series: Arc<ListenerSeries>,
     life: Life,
+    /// Over HTTP/1.1, what follows the answer that is being written.
+    tunnel: RefCell<Option<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -71,8 +77,20 @@ struct Life {
     cleared_by: Cell<u64>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ending {
+    Not,
+    Gracefully(Instant),
+    Now,
+}
+
 impl Connection {
-    fn new(core: &Core, peer: SocketAddr, listener: &Listener, handshake: Option<Handshake>) -> Self {
+    pub(crate) fn new(
+        core: &Core,
+        peer: SocketAddr,
+        listener: &Listener,
+        handshake: Option<Handshake>,
+    ) -> Self {
         let certificate = handshake
             .as_ref()
             .and_then(|h| h.peer.clone())
@@ -80,7 +98,7 @@ impl Connection {
         Self {
             listener: listener.name.clone(),
             peer,
-            is_http2: handshake.as_ref().is_some_and(|h| h.alpn == Alpn::Http2),
+            is_http2: handshake.as_ref().map_or_else(|| listener.speaks_h2c(), |h| h.alpn == Alpn::Http2),
             fields: ConnectionFields::new(peer, handshake.as_ref()),
             handshake,
             certificate,
@@ -95,6 +113,7 @@ impl Connection {
                 stalled_since: Cell::new(None),
                 cleared_by: Cell::new(0),
             },
+            tunnel: RefCell::default(),
         }
     }
 
@@ -227,6 +246,52 @@ impl Connection {
         }
     }
 
+    /// The connection is a tunnel when the answer that says so has been written.
+    pub(crate) fn switch(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// The tunnel that begins now; none if not all of the answer went that says so.
+    fn switched(&self) -> Option<Tunnel> {
+        let tunnel = self.tunnel.take()?;
+        let has_gone = !self.is_stalled() && !self.is_cut();
+        has_gone.then_some(tunnel)
+    }
+
+    /// True when it was asked to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.life.ending.get() != Ending::Not
+    }
+
+    /// Ends the connection when its requests have been answered.
+    pub fn finish(&self) {
+        if self.life.ending.get() == Ending::Not {
+            self.end(Ending::Gracefully(Instant::now()));
+        }
+    }
+
+    /// Ends the connection now.
+    pub fn cut(&self) {
+        self.end(Ending::Now);
+    }
+
+    /// True when its peer takes nothing of what it is sent.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.life.stalled_since.get().is_some()
+    }
+
+    /// True when it ends now.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.life.ending.get() == Ending::Now
+    }
+
+    fn end(&self, ending: Ending) {
+        self.life.ending.set(ending);
+        if let Some(waker) = self.life.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Ends what must end.
     pub(crate) fn judge(&self, core: &Core, snapshot: &Snapshot, now: Instant, wall: SystemTime) {
         let is_late = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
@@ -253,8 +318,7 @@ impl Connection {
         match self.life.ending.get() {
             Ending::Not if is_late(self.life.quiet_since.get(), idle) => self.finish(),
             Ending::Gracefully(_) if lingers => self.cut(),
-            Ending::Gracefully(_) => self.finish(),
-            Ending::Not | Ending::Now => {}
+            Ending::Not | Ending::Gracefully(_) | Ending::Now => {}
         }
     }
 }
@@ -278,23 +342,31 @@ pub(crate) fn start(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, open: 
     core.tasks.spawn_local(async move { serve(owned, stream, peer, open).await });
 }
 
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, open: Open) {
+async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut open: Open) {
     if stream.set_nodelay(true).is_err() || SockRef::from(&stream).set_tcp_keepalive(&keepalive()).is_err() {
         return;
     }
     let listener = open.listener().clone();
+    let deadline = Instant::now() + listener.bounds.handshake;
     let counted: OpenConnection = listener.series.accepted(core.id.index());
+    if listener.proxy_protocol == ProxyProtocol::Required {
+        // Boxed: others need not carry the room for it.
+        match Box::pin(proxy_protocol::client(&core, &mut stream, peer, &mut open, deadline)).await {
+            Some(client) => peer = client,
+            None => return,
+        }
+    }
     match &listener.tls {
-        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener.bounds).await,
+        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener).await,
         Some(tls) => {
-            let cause = match timeout(listener.bounds.handshake, tls.accept(stream, core.now())).await {
+            let cause = match timeout_at(deadline, tls.accept(Socket(stream), core.now())).await {
                 Ok(Ok(accepted)) => {
                     let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
                     if connection.judge_peer(&core, core.now()).is_err() {
                         listener.series.handshake_failed(core.id.index(), "denied");
                         return;
                     }
-                    return speak(&core, accepted.stream, connection, &listener.bounds).await;
+                    return speak(&core, accepted.stream, connection, &listener).await;
                 }
                 Ok(Err(HandshakeError::AcmeValidation)) => {
                     tracing::info!(listener = %listener.name, %peer, "an ACME server looked at a proof");
@@ -323,17 +395,17 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// Speaks HTTP/1.1 or HTTP/2, as ALPN said, until the connection ends.
-async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, bounds: &Bounds)
+async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, listener: &Listener)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let connection = Rc::new(connection);
     let _registered = Registered::new(core, &connection);
     let io = TokioIo::new(Watched::new(io, core.clone(), connection.clone()));
+    let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
     let ended = if connection.is_http2 {
-        let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
-        let mut http = pin!(http2_builder(core, bounds).serve_connection(io, service));
-        until_ended(core, &connection, |cx, ending| {
+        let mut http = pin!(http2_builder(core, listener).serve_connection(io, service));
+        until_ended(&connection, |cx, ending| {
             if ending {
                 http.as_mut().graceful_shutdown();
             }
@@ -341,15 +413,22 @@ where
         })
         .await
     } else {
-        let service = service_fn(|request| ending::handle_last(core, &connection, request));
-        let mut http = pin!(http1_builder(bounds).serve_connection(io, service));
-        until_ended(core, &connection, |cx, ending| {
+        let mut http = http1_builder(&listener.bounds).serve_connection(io, service);
+        let ended = until_ended(&connection, |cx, ending| {
             if ending {
-                http.as_mut().graceful_shutdown();
+                Pin::new(&mut http).graceful_shutdown();
             }
-            http.as_mut().poll(cx)
+            Pin::new(&mut http).poll(cx)
         })
-        .await
+        .await;
+        if let Some(tunnel) = connection.switched().filter(|_| ended.is_ok()) {
+            let parts = http.into_parts();
+            // Boxed: it is rare, and every connection would carry the room for it.
+            let mut copied = Box::pin(tunnel.run(parts.io.into_inner(), parts.read_buf));
+            until_ended(&connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await
+        } else {
+            ended
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %connection.peer, %error, "connection ended");
@@ -359,23 +438,26 @@ where
     }
 }
 
-/// A connection among those of its core, until dropped.
-struct Registered<'a> {
-    core: &'a Rc<Core>,
-    key: usize,
-}
-
-impl<'a> Registered<'a> {
-    fn new(core: &'a Rc<Core>, connection: &Rc<Connection>) -> Self {
-        if core.draining.get() {
-            connection.finish();
+/// Drives a connection; `poll` learns once that it should end gracefully.
+async fn until_ended(
+    connection: &Connection,
+    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
+) -> hyper::Result<()> {
+    let mut told = false;
+    poll_fn(|cx| {
+        let ending = match connection.life.ending.get() {
+            Ending::Not => false,
+            Ending::Gracefully(_) => !std::mem::replace(&mut told, true),
+            Ending::Now => return Poll::Ready(Ok(())),
+        };
+        let polled = poll(cx, ending);
+        if polled.is_pending() {
+            let mut waker = connection.life.waker.borrow_mut();
+            if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
         }
-        Self { core, key: core.connections.borrow_mut().insert(connection.clone()) }
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.core.connections.borrow_mut().try_remove(self.key);
-    }
+        polled
+    })
+    .await
 }

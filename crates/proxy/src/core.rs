@@ -1,12 +1,10 @@
 //! A core: one thread, one current-thread runtime, and all that its connections share without a lock.
 
-mod drain;
-
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -18,7 +16,7 @@ use telemetry::{AccessLog, CoreLog, Metrics, TraceIds};
 use tls::Slot;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::authenticate::Caller;
@@ -29,6 +27,7 @@ use crate::listener::{self, Arrival, Gate, Socket};
 use crate::snapshot::Snapshot;
 use crate::token::MintedTokens;
 use crate::token_cache::TokenCache;
+use crate::tunnel::{PIECE, Pulse};
 use crate::upstream::Pools;
 
 /// Which core this is, counted from 0.
@@ -71,27 +70,8 @@ pub enum Command {
     Listen(Socket),
     /// Stop accepting on a listener and end its connections gracefully.
     Close(Arc<str>),
-    /// Stop accepting, end gracefully, then cut.
-    Drain(Drain),
-}
-
-/// How a core ends its connections.
-#[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    /// What has not ended by then is cut.
-    pub deadline: Duration,
-    /// Who is told to go, and when.
-    pub pace: Pace,
-}
-
-/// Who is told to go, and when.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Pace {
-    /// Everybody, now: the process must end.
-    AtOnce,
-    /// Who is quiet, now; who is busy, spread over the second half of the deadline: another process has the sockets, and
-    /// its clients need not all come at the same moment.
-    Spread,
+    /// Stop accepting, end gracefully until the deadline, then cut.
+    Drain(Duration),
 }
 
 /// Speaks to a running core. The core ends when it is told to drain, not when this is dropped: the cores speak to
@@ -121,6 +101,10 @@ pub struct Core {
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     /// Of answers on their way to clients, and of tunnels.
     pub(crate) leases: RefCell<Leases>,
+    /// Open tunnels, for their clocks.
+    pub(crate) tunnels: RefCell<Slab<Rc<Pulse>>>,
+    /// What is read of tunnels, on its way.
+    pub(crate) piece: RefCell<Box<[u8]>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -209,6 +193,9 @@ impl Core {
         }
         self.leases.borrow().judge(&snapshot, now, wall);
         self.leases.borrow_mut().review(self, &snapshot, now, wall);
+        for (_, tunnel) in self.tunnels.borrow().iter() {
+            tunnel.judge(now);
+        }
         self.pools.borrow_mut().sweep(now);
         self.log.borrow_mut().flush();
     }
@@ -271,6 +258,8 @@ fn run(
         anonymous: Caller::new(Arc::new(Principal::anonymous()), None),
         connections: RefCell::default(),
         leases: RefCell::new(Leases::new(Instant::now())),
+        tunnels: RefCell::default(),
+        piece: RefCell::new(vec![0; PIECE].into()),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,
@@ -288,20 +277,27 @@ async fn obey(core: Rc<Core>, mut inbox: UnboundedReceiver<Command>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listening = listener::Listening::default();
-    let drain = loop {
+    let deadline = loop {
         tokio::select! {
             _ = ticks.tick() => tick(&core),
             command = inbox.recv() => match command {
                 Some(Command::Adopt(arrival)) => connection::adopt(&core, arrival),
                 Some(Command::Listen(socket)) => listening.open(&core, socket),
                 Some(Command::Close(name)) => listening.close(&core, &name),
-                Some(Command::Drain(drain)) => break drain,
-                None => break Drain { deadline: Duration::ZERO, pace: Pace::AtOnce },
+                Some(Command::Drain(deadline)) => break deadline,
+                None => break Duration::ZERO,
             }
         }
     };
     listening.close_all();
-    drain::end_connections(&core, &mut inbox, drain).await;
+    core.draining.set(true);
+    // What other cores handed over before they heard of the end is still served.
+    while let Ok(command) = inbox.try_recv() {
+        if let Command::Adopt(arrival) = command {
+            connection::adopt(&core, arrival);
+        }
+    }
+    end_connections(&core, deadline).await;
     core.log.borrow_mut().flush();
 }
 
@@ -312,79 +308,61 @@ fn tick(core: &Core) {
     }
 }
 
+async fn end_connections(core: &Rc<Core>, deadline: Duration) {
+    for (_, connection) in core.connections.borrow().iter() {
+        connection.finish();
+    }
+    let all_gone = async {
+        let mut ticks = interval(Duration::from_millis(20));
+        while !core.connections.borrow().is_empty() {
+            ticks.tick().await;
+        }
+    };
+    if timeout(deadline, all_gone).await.is_err() {
+        let left = core.connections.borrow().len();
+        tracing::warn!(core = core.id.index(), left, "the deadline passed: cutting what is left");
+        for (_, connection) in core.connections.borrow().iter() {
+            connection.cut();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 const TICK: Duration = Duration::from_millis(250);
 
 /// Open connections per core, for those that accept.
 #[derive(Debug)]
-pub struct Loads(Vec<Load>);
-
-#[derive(Debug, Default)]
-struct Load {
-    connections: AtomicUsize,
-    /// The core ends: it takes no connection that another one accepted.
-    closed: AtomicBool,
-}
+pub struct Loads(Vec<AtomicUsize>);
 
 impl Loads {
     /// No connections on any of `count` cores.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Load::default()).collect())
+        Self((0..count).map(|_| AtomicUsize::new(0)).collect())
     }
 
-    /// Counts a connection in on a core; false when the core ends and does not take it.
-    ///
-    /// INVARIANT: counted first, looked second, and a core that ends does it the other way round (`close`, then
-    /// `connections`): a connection is refused here or waited for there, never lost in between.
-    #[must_use]
-    pub fn add(&self, core: CoreId) -> bool {
-        let Some(load) = self.0.get(core.0) else { return true };
-        load.connections.fetch_add(1, Ordering::SeqCst);
-        if load.closed.load(Ordering::SeqCst) {
-            load.connections.fetch_sub(1, Ordering::SeqCst);
-            return false;
-        }
-        true
-    }
-
-    /// Counts a connection in on the core that accepted it, which may be ending.
-    pub fn add_own(&self, core: CoreId) {
+    /// Counts a connection in on a core.
+    pub fn add(&self, core: CoreId) {
         if let Some(load) = self.0.get(core.0) {
-            load.connections.fetch_add(1, Ordering::SeqCst);
+            load.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts a connection out.
     pub fn remove(&self, core: CoreId) {
         if let Some(load) = self.0.get(core.0) {
-            load.connections.fetch_sub(1, Ordering::SeqCst);
+            load.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// From now on the core takes no connection that another one accepted.
-    pub fn close(&self, core: CoreId) {
-        if let Some(load) = self.0.get(core.0) {
-            load.closed.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// How many connections a core serves, or is about to.
-    #[must_use]
-    pub fn connections(&self, core: CoreId) -> usize {
-        self.0.get(core.0).map_or(0, |load| load.connections.load(Ordering::SeqCst))
     }
 
     /// The core that should serve a connection accepted on `here`: another one only if it has clearly less to do,
     /// since moving costs a wake-up.
     #[must_use]
     pub fn choose(&self, here: CoreId) -> CoreId {
-        let load = |core: CoreId| match self.0.get(core.0) {
-            Some(load) if !load.closed.load(Ordering::Relaxed) => load.connections.load(Ordering::Relaxed),
-            _ => usize::MAX,
-        };
+        let load = |core: CoreId| self.0.get(core.0).map_or(usize::MAX, |load| load.load(Ordering::Relaxed));
         let idlest = (0..self.0.len()).map(CoreId).min_by_key(|core| load(*core)).unwrap_or(here);
         let (mine, least) = (load(here), load(idlest));
-        if mine > least.saturating_add(least / 8) { idlest } else { here }
+        if mine > least + least / 8 { idlest } else { here }
     }
 }
 

@@ -142,7 +142,8 @@ fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>)
         headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
     }
     headers.insert(X_REQUEST_ID, about.request_id.clone());
-    if let Ok(value) = HeaderValue::from_bytes(&about.trace.encode()) {
+    if let Ok(mut value) = HeaderValue::from_bytes(&about.trace.encode()) {
+        value.set_sensitive(true);
         headers.insert(TRACEPARENT, value);
     }
     headers.insert(VIA, HeaderValue::from_static("1.1 portcullis"));
@@ -158,8 +159,11 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Carries the trace id, so that a log line is found by either.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Marked as never to be indexed: HPACK's table has no room for values that never come again (RFC 7541 section 7.1.3).
 pub(crate) fn id_value(trace: TraceId) -> HeaderValue {
-    HeaderValue::from_bytes(&trace.encode()).unwrap_or(HeaderValue::from_static(""))
+    let mut value = HeaderValue::from_bytes(&trace.encode()).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 fn address_value(address: IpAddr) -> HeaderValue {

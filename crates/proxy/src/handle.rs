@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -23,8 +24,10 @@ use crate::refusal::Refusal;
 use crate::respond::{Outcome, refuse, respond, to_tls};
 use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
-use crate::token::Bearer;
+use crate::token::{Bearer, RouteToken};
+use crate::upgrade::{Upgrade, allowed, close_unless_switched};
 use crate::upstream::{Origin, send};
+use crate::validate;
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
 ///
@@ -47,10 +50,15 @@ pub async fn handle(
     {
         discard(unread).await;
     }
-    Ok(match result {
+    let may_switch = record.may_switch;
+    let mut response = match result {
         Ok(outcome) => respond(outcome, route, record),
         Err(refusal) => refuse(&refusal, record),
-    })
+    };
+    if may_switch {
+        close_unless_switched(&mut response);
+    }
+    Ok(response)
 }
 
 /// Takes the body when the request is forwarded.
@@ -63,6 +71,9 @@ async fn pipeline(
         (record.core.clone(), record.connection.clone(), record.snapshot.clone());
     let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;
 
+    if let Some(asking) = &listener.validate {
+        return Box::pin(validate::answer(asking, listener, head, body, record)).await;
+    }
     record.client = client_address(connection.peer_address(), listener, &head.headers);
     record.follow(listener, &head.headers);
     let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
@@ -110,6 +121,8 @@ pub(crate) struct Permitted<'a> {
     pub permit: Permit,
     /// The route's place in flight.
     pub slot: Option<limit::Slot>,
+    /// What the caller may speak instead of HTTP, and asked for.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Route, limits, who, may: the one way to a [`Permit`].
@@ -123,6 +136,8 @@ pub(crate) async fn judge<'a>(
     let route = find_route(asked, &head.method)?;
     record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
+    let upgrade = allowed(&canonical.upgrade, &route.upgrades)?;
+    record.may_switch = upgrade.is_some();
     check_tls_policy(asked)?;
 
     for limit in &route.edge_limits {
@@ -143,7 +158,7 @@ pub(crate) async fn judge<'a>(
         Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
         None => None,
     };
-    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot }))
+    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot, upgrade }))
 }
 
 /// Does what the route says.
@@ -154,7 +169,7 @@ async fn act(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Outcome, Refusal> {
-    let Permitted { route, caller, permit, slot } = permitted;
+    let Permitted { route, caller, permit, slot, mut upgrade } = permitted;
     let Asked { core, connection, snapshot, listener, canonical } = *asked;
     match &route.action {
         // Answered by the judge, before anybody was asked who he is.
@@ -169,13 +184,10 @@ async fn act(
             let credential = upstream.shown()?;
             let token = match &route.token {
                 None => None,
-                Some(token) => {
-                    let facts = facts(asked, &head, &caller, record);
-                    match token.bearer(core, &snapshot.engine, &upstream.name, &caller, &facts)? {
-                        Bearer::Held(token) => Some(token),
-                        Bearer::Awaited(token) => Some(token.await?),
-                    }
-                }
+                Some(token) => match minted(token, &upstream.name, asked, &head, &caller, record)? {
+                    Bearer::Held(token) => Some(token),
+                    Bearer::Awaited(token) => Some(token.await?),
+                },
             };
             let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
             record.sent = body.progress();
@@ -188,11 +200,15 @@ async fn act(
                 request_id: &record.request_id,
             };
             let shown = Shown { token, credential: credential.as_deref() };
-            let request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
+            let mut request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
+            if let Some(upgrade) = &mut upgrade {
+                upgrade.ask(request.headers_mut(), || core.trace_ids.trace().to_bytes());
+            }
             let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
             let origin = Origin { principal: &caller.principal, address: record.client };
-            let answer = Box::new(send(lease, core, upstream, request, credential, origin).await?);
-            Ok(Outcome::Answered { answer, slot })
+            let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
+            let answer = Box::new(sent.await?);
+            Ok(Outcome::Answered { answer, slot, upgrade })
         }
     }
 }
@@ -205,12 +221,28 @@ fn find_route<'a>(asked: &Asked<'a>, method: &Method) -> Result<&'a Route, Refus
     snapshot.route(index).ok_or(Refusal::NoRoute)
 }
 
+/// The token that takes the place of the caller's credential at the upstream called `audience`.
+pub(crate) fn minted(
+    token: &RouteToken,
+    audience: &Arc<str>,
+    asked: &Asked<'_>,
+    head: &Parts,
+    caller: &Caller,
+    record: &Record,
+) -> Result<Bearer, Refusal> {
+    token.bearer(asked.core, &asked.snapshot.engine, audience, caller, &facts(asked, head, caller, record))
+}
+
 /// A host that asks for other client certificates than the connection's own needs a connection of its own
 /// (RFC 9110 section 15.5.20).
 fn check_tls_policy(asked: &Asked<'_>) -> Result<(), Refusal> {
     match (&asked.listener.tls, asked.connection.handshake()) {
         (Some(tls), Some(handshake)) if !tls.serves(handshake, &asked.canonical.host.name) => {
             Err(Refusal::MisdirectedRequest)
+        }
+        // Another proxy asks: what the client proved to that one is not known here.
+        (Some(tls), None) if tls.demands_certificate(&asked.canonical.host.name) => {
+            Err(Refusal::CertificateRequired { trusts: "the host's TLS policy".to_owned() })
         }
         _ => Ok(()),
     }

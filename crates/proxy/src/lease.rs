@@ -206,8 +206,7 @@ const BUDGET: Duration = Duration::from_millis(5);
 /// A lease in use where nobody is asked for a body: by a tunnel. Its core finds it until it is dropped; then the record is
 /// written.
 ///
-/// Move the bytes beside [`LeaseInUse::ended`] and stop when that resolves: also the connection is judged here, which an
-/// HTTP/1.1 tunnel has taken from hyper.
+/// Move the bytes beside [`LeaseInUse::ended`] and stop when that resolves: also what the connection proves is judged here.
 #[derive(Debug)]
 pub struct LeaseInUse {
     tunnel: Rc<Tunnel>,
@@ -277,9 +276,7 @@ impl Live for Tunnel {
         let record = self.record.borrow();
         let Record { core, connection, .. } = &*record;
         let listener = snapshot.listeners.get(connection.listener());
-        if connection.is_cut()
-            || listener.is_some_and(|listener| connection.rejudge(core, listener, wall).is_err())
-        {
+        if listener.is_some_and(|listener| connection.rejudge(core, listener, wall).is_err()) {
             self.end(LeaseEnd::Connection);
         }
     }

@@ -39,7 +39,10 @@ pub mod snapshot;
 mod tests;
 pub mod token;
 mod token_cache;
+mod tunnel;
+pub mod upgrade;
 pub mod upstream;
+pub mod validate;
 
 pub use crate::core::{Command, CoreHandle, CoreSpec};
 pub use snapshot::{Bounds, Listener, Snapshot};

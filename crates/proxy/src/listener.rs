@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use identity::Principal;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,28 +20,15 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{self, Open};
 use crate::core::{Command, Core, CoreId, Loads};
 use crate::limits::Network;
-use crate::snapshot::Listener;
+use crate::snapshot::{Listener, ProxyProtocol};
 
-/// What one core accepts on for a listener.
+/// A bound socket of a listener.
 #[derive(Debug)]
 pub struct Socket {
     /// The listener's name.
     pub name: Arc<str>,
-    /// Bound and listening; empty if other cores accept.
-    pub sockets: Vec<StdListener>,
-}
-
-/// Deals the sockets of a listener out to `cores`: mostly one each, more where a predecessor had more cores, and to the first
-/// ones only where there are fewer.
-#[must_use]
-pub fn deal(sockets: Vec<StdListener>, cores: usize) -> Vec<Vec<StdListener>> {
-    let mut shares: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
-    for (index, socket) in sockets.into_iter().enumerate() {
-        if let Some(share) = shares.get_mut(index % cores.max(1)) {
-            share.push(socket);
-        }
-    }
-    shares
+    /// Bound and listening.
+    pub socket: StdListener,
 }
 
 /// A connection on its way to the core that serves it.
@@ -152,26 +138,24 @@ impl Gate {
 pub struct Listening(HashMap<Arc<str>, CancellationToken>);
 
 impl Listening {
-    /// Starts to accept on a listener's sockets, and on former ones of the same name no more.
+    /// Starts to accept on a socket.
     pub fn open(&mut self, core: &Rc<Core>, socket: Socket) {
-        let Socket { name, sockets } = socket;
+        let Socket { name, socket } = socket;
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(cause) => return tracing::error!(listener = %name, %cause, "cannot accept"),
+        };
         let stop = CancellationToken::new();
         if let Some(former) = self.0.insert(name.clone(), stop.clone()) {
             former.cancel();
         }
-        for socket in sockets {
-            let listener = match TcpListener::from_std(socket) {
-                Ok(listener) => listener,
-                Err(cause) => return tracing::error!(listener = %name, %cause, "cannot accept"),
-            };
-            let (owned, name, stop) = (core.clone(), name.clone(), stop.clone());
-            core.tasks.spawn_local(async move {
-                tokio::select! {
-                    () = accept(&owned, &name, &listener) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
+        let core = core.clone();
+        core.tasks.clone().spawn_local(async move {
+            tokio::select! {
+                () = accept(&core, &name, &listener) => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// Stops accepting on a listener and lets its connections finish.
@@ -208,7 +192,8 @@ async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
         let snapshot = core.snapshot();
         let Some(listener) = snapshot.listeners.get(name) else { continue };
         let Some(open) = admit(core, listener, peer) else { continue };
-        let (target, open) = open.on(core.gate.loads.choose(core.id), core.id);
+        let target = core.gate.loads.choose(core.id);
+        let open = open.on(target);
         if target == core.id {
             connection::start(core, stream, peer, open);
         } else if let Ok(stream) = stream.into_std() {
@@ -219,16 +204,18 @@ async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
 
 /// A place under all caps, or none: then the connection is closed without a word.
 fn admit(core: &Core, listener: &Arc<Listener>, peer: SocketAddr) -> Option<Open> {
-    let address = peer.ip();
-    let nobody = Principal::anonymous();
-    for limit in &listener.connection_limits {
-        limit.charge(core.id, address, &nobody, "").ok()?;
+    let is_proxied = listener.proxy_protocol == ProxyProtocol::Required;
+    if is_proxied && !listener.trusts(peer.ip()) {
+        listener.series.handshake_failed(core.id.index(), "proxy_untrusted");
+        if core.may_tell() {
+            tracing::info!(listener = %listener.name, %peer, "connection refused: no trusted proxy");
+        }
+        return None;
     }
     if listener.open.load(Ordering::Relaxed) >= listener.bounds.connections {
         return None;
     }
-    if !core.gate.enter(&listener.name, address, listener.bounds.connections_per_address) {
-        return None;
-    }
-    Some(Open::new(core, listener, address))
+    let mut open = Open::new(core, listener);
+    // Behind a proxy its address is known when its header has been read.
+    (is_proxied || open.admits(core.id, peer.ip())).then_some(open)
 }

@@ -18,6 +18,7 @@ use http::{HeaderValue, Method, Uri};
 use crate::connection::Connection;
 use crate::refusal::Refusal;
 use crate::snapshot::Bounds;
+use crate::upgrade::{Asked, asked};
 use authority::authority;
 use fields::{Reserved, clean_request};
 use path::{CanonicalPath, Oddities, canonical_path};
@@ -31,6 +32,8 @@ pub struct Canonical {
     pub target: PathAndQuery,
     /// What was unusual about the path.
     pub oddities: Oddities,
+    /// What is asked to be spoken instead of HTTP.
+    pub upgrade: Asked,
 }
 
 /// A host, and the field values made of it; one connection mostly asks for one host.
@@ -56,8 +59,12 @@ pub fn normalize(
     bounds: &Bounds,
     reserved: &Reserved,
 ) -> Result<Canonical, Refusal> {
+    let upgrade = asked(head);
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::MethodUnsupported);
+        return Err(match upgrade {
+            Some(Err(error)) => Refusal::Upgrade(error),
+            Some(Ok(_)) | None => Refusal::MethodUnsupported,
+        });
     }
     if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(Refusal::SchemeUnknown);
@@ -65,7 +72,7 @@ pub fn normalize(
     let host = host(head, connection)?;
     let (target, oddities) = canonical_target(&head.uri, bounds)?;
     clean_request(&mut head.headers, reserved)?;
-    Ok(Canonical { host, target, oddities })
+    Ok(Canonical { host, target, oddities, upgrade })
 }
 
 /// The canonical path with its query, and what was unusual about it.

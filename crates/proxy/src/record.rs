@@ -42,6 +42,10 @@ pub struct Record {
     pub(crate) sent: Option<Rc<Progress>>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) status: u16,
+    /// When a tunnel was opened: what it says afterwards is no part of the answer's time.
+    pub(crate) answered_after: Option<Duration>,
+    /// The route allows the upgrade that was asked for.
+    pub(crate) may_switch: bool,
     pub(crate) code: Option<&'static str>,
     pub(crate) bytes_out: u64,
     /// The answer was handed over whole.
@@ -72,6 +76,8 @@ impl Record {
             sent: None,
             user_agent: head.headers.get(USER_AGENT).cloned(),
             status: 0,
+            answered_after: None,
+            may_switch: false,
             code: None,
             bytes_out: 0,
             complete: false,
@@ -144,7 +150,7 @@ impl Drop for Record {
             self.core.metrics.refused(core, code);
         }
         if let Some(route) = self.route.and_then(|index| self.snapshot.route(index)) {
-            route.series.record(core, self.status, duration);
+            route.series.record(core, self.status, self.answered_after.unwrap_or(duration));
         }
         self.core.metrics.request_ended(core);
         self.connection.ended(self.core.tick());

@@ -1,7 +1,9 @@
 //! The one refusal table: every failure is a [`Refusal`], and one match gives its status, its stable code, whose
 //! fault it is and its challenge. The body is the same JSON envelope everywhere.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use identity::jwt::TokenError;
 use policy::DenialReason;
@@ -9,6 +11,8 @@ use telemetry::TraceId;
 
 use crate::normalize::authority::AuthorityError;
 use crate::normalize::path::PathError;
+use crate::upgrade::UpgradeError;
+use crate::validate::DescriptionError;
 
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,9 +31,6 @@ pub enum Refusal {
     /// The request names no single host.
     #[error("host: {0}")]
     Authority(#[from] AuthorityError),
-    /// The body is framed wrongly, or broke off.
-    #[error("the body is malformed or broke off")]
-    BodyMalformed,
     /// The body is larger than the listener allows.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(u64),
@@ -60,6 +61,9 @@ pub enum Refusal {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
+    /// Another proxy describes a request in a way that has two readings, or none.
+    #[error("description: {0}")]
+    Description(#[from] DescriptionError),
     /// An `Expect` other than `100-continue`.
     #[error("unknown expectation")]
     ExpectationUnknown,
@@ -75,7 +79,7 @@ pub enum Refusal {
         /// The methods that are, for `Allow`.
         allow: HeaderValue,
     },
-    /// CONNECT, TRACE, or an upgrade that nobody asked for.
+    /// TRACE, or a CONNECT that is no upgrade of its route.
     #[error("the method is not supported")]
     MethodUnsupported,
     /// The connection's TLS policy is not the host's.
@@ -84,6 +88,9 @@ pub enum Refusal {
     /// No route for this host and path.
     #[error("no route for this host and path")]
     NoRoute,
+    /// Another proxy asks for a request that would not be forwarded, but answered here.
+    #[error("the route forwards nothing: there is nothing to let through")]
+    NotForwarded,
     /// The path has two readings.
     #[error("path: {0}")]
     Path(#[from] PathError),
@@ -93,6 +100,9 @@ pub enum Refusal {
     /// The principal is on the deny list.
     #[error("the principal is denied")]
     PrincipalDenied,
+    /// Somebody describes a request who is not trusted to.
+    #[error("only trusted proxies may ask here")]
+    ProxyUntrusted,
     /// A limit was reached.
     #[error("limit `{}` reached", .0.name)]
     RateLimited(Box<RateLimited>),
@@ -126,6 +136,9 @@ pub enum Refusal {
     /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
+    /// An upgrade that has two readings, on a route that allows some.
+    #[error("upgrade: {0}")]
+    Upgrade(UpgradeError),
     /// No connection to any endpoint.
     #[error("upstream `{0}` cannot be reached")]
     UpstreamConnect(String),
@@ -159,7 +172,6 @@ impl Refusal {
         match self {
             Self::Authority(_) => (StatusCode::BAD_REQUEST, "HOST_INVALID", Client),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", Client),
-            Self::BodyMalformed => (StatusCode::BAD_REQUEST, "BODY_MALFORMED", Client),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", Client),
             Self::CertificateRequired { .. } => (StatusCode::UNAUTHORIZED, "CERTIFICATE_REQUIRED", Client),
             Self::CertificateWithdrawn => (StatusCode::UNAUTHORIZED, "CERTIFICATE_WITHDRAWN", Client),
@@ -173,6 +185,7 @@ impl Refusal {
             Self::Denied(reason @ (DenialReason::PolicyError | DenialReason::Stale)) => {
                 (StatusCode::FORBIDDEN, reason.code(), Gateway)
             }
+            Self::Description(_) => (StatusCode::BAD_REQUEST, "DESCRIPTION_INVALID", Client),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
             Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
             Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
@@ -180,8 +193,10 @@ impl Refusal {
             Self::MethodUnsupported => (StatusCode::NOT_IMPLEMENTED, "METHOD_UNSUPPORTED", Client),
             Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", Client),
             Self::NoRoute => (StatusCode::NOT_FOUND, "NO_ROUTE", Client),
+            Self::NotForwarded => (StatusCode::FORBIDDEN, "NOT_FORWARDED", Client),
             Self::Path(_) | Self::PathOddity(_) => (StatusCode::BAD_REQUEST, "PATH_AMBIGUOUS", Client),
             Self::PrincipalDenied => (StatusCode::FORBIDDEN, "PRINCIPAL_DENIED", Client),
+            Self::ProxyUntrusted => (StatusCode::FORBIDDEN, "PROXY_UNTRUSTED", Client),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", Client),
             Self::Rewrite => (StatusCode::BAD_REQUEST, "REWRITE_AMBIGUOUS", Client),
             Self::SchemeUnknown => (StatusCode::BAD_REQUEST, "SCHEME_UNKNOWN", Client),
@@ -194,6 +209,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "TOKEN_SIGNING_UNAVAILABLE", Gateway)
             }
             Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
+            Self::Upgrade(_) => (StatusCode::BAD_REQUEST, "UPGRADE_INVALID", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
             Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
@@ -226,6 +242,9 @@ impl Refusal {
                 for (name, value) in &limited.fields {
                     headers.insert(*name, value.clone());
                 }
+            }
+            Self::Upgrade(UpgradeError::Version) => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Self::ConcurrencyReached
             | Self::CredentialUnavailable { .. }
@@ -265,7 +284,6 @@ impl Refusal {
             self,
             Self::Authority(_)
                 | Self::BodyTooLarge(_)
-                | Self::BodyMalformed
                 | Self::BodyTooSlow
                 | Self::CertificateWithdrawn
                 | Self::Draining
@@ -273,6 +291,7 @@ impl Refusal {
                 | Self::Path(_)
                 | Self::SchemeUnknown
                 | Self::TransferCodingUnknown
+                | Self::Upgrade(_)
                 | Self::UriTooLong
         )
     }

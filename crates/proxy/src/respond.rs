@@ -17,17 +17,24 @@ use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::route::Route;
+use crate::tunnel;
+use crate::upgrade::Upgrade;
 use crate::upstream::Answer;
+use crate::validate::Checked;
 
 /// What a request came to, before it becomes a response.
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    /// Envoy is told whether a request may pass.
+    Checked(Checked),
     /// The upstream answered.
     Answered {
         /// Its answer.
         answer: Box<Answer>,
         /// The route's place in flight.
         slot: Option<limit::Slot>,
+        /// What was asked for instead of HTTP.
+        upgrade: Option<Upgrade>,
     },
     /// Public keys, for everybody.
     Keys(Bytes),
@@ -35,12 +42,26 @@ pub(crate) enum Outcome {
     Own(StatusCode, Bytes),
     /// The client is sent elsewhere: to TLS, or where the route says.
     Redirect(StatusCode, HeaderValue),
+    /// Another proxy is told whether a request may pass.
+    Told(Box<Response<Bytes>>),
 }
 
 /// The response of a pipeline that came to an end, by the rules of the route that it took.
 pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -> Response<ResponseBody> {
     let mut response = match outcome {
-        Outcome::Answered { answer, slot } => streamed(*answer, route, slot, record),
+        Outcome::Answered { answer, slot, upgrade } => match upgrade {
+            Some(upgrade) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                tunnel::open(*answer, upgrade, slot, record)
+            }
+            _ => streamed(*answer, route, slot, record),
+        },
+        // Another proxy's own answer is not the route's to change.
+        Outcome::Checked(Checked { status, message }) => return checked(status, message, record),
+        Outcome::Told(mut response) => {
+            // What the described request does to its own connection is none of this one's.
+            response.headers_mut().remove(CONNECTION);
+            return own(*response, record);
+        }
         Outcome::Keys(keys) => {
             let mut response = Response::new(keys);
             let headers = response.headers_mut();
@@ -71,6 +92,18 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
 
 /// The response of a refusal: the envelope, and the end of a connection that must not be used again.
 pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<ResponseBody> {
+    let mut response = envelope(refusal, &mut record);
+    if refusal.closes() && record.connection.is_http2() {
+        response.headers_mut().remove(CONNECTION);
+        if refusal.ends_connection() {
+            record.connection.finish();
+        }
+    }
+    own(response, record)
+}
+
+/// What a client is told of a refusal; the record keeps its code.
+pub(crate) fn envelope(refusal: &Refusal, record: &mut Record) -> Response<Bytes> {
     let (_, code, fault) = refusal.row();
     tracing::debug!(code, ?fault, cause = %refusal, trace_id = %record.trace.trace, "refused");
     record.code = Some(code);
@@ -80,13 +113,7 @@ pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<Response
     if matches!(refusal, Refusal::Denied(_)) && !record.caller.as_ref().is_some_and(is_token) {
         response.headers_mut().remove(WWW_AUTHENTICATE);
     }
-    if refusal.closes() && record.connection.is_http2() {
-        response.headers_mut().remove(CONNECTION);
-        if refusal.ends_connection() {
-            record.connection.finish();
-        }
-    }
-    own(response, record)
+    response
 }
 
 /// `https://host[:port]/path?query` of the same request.
@@ -107,8 +134,22 @@ fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> 
     // Complete even if hyper never asks for the body: it answers HEAD, or there is none.
     record.complete = text.is_empty() || record.method == http::Method::HEAD;
     let text = (!text.is_empty()).then_some(text);
-    Response::from_parts(head, ResponseBody::Own { text, record: Box::new(record) })
+    Response::from_parts(head, ResponseBody::Own { text, trailers: None, record: Box::new(record) })
 }
+
+/// A gRPC call that went well, whatever its message says; the record has what the client will see.
+fn checked(status: StatusCode, message: Bytes, mut record: Record) -> Response<ResponseBody> {
+    record.status = status.as_u16();
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let trailers = Some(Box::new(trailers));
+    let body = ResponseBody::Own { text: Some(message), trailers, record: Box::new(record) };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 fn streamed(
     answer: Answer,

@@ -24,6 +24,7 @@ use crate::limits::RouteLimit;
 use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
 use crate::refusal::Refusal;
 use crate::token::RouteToken;
+use crate::upgrade::Protocol;
 
 pub use fields::{AnswerFields, Part, Template};
 pub(crate) use fields::{filled, remove_spelled};
@@ -50,6 +51,8 @@ pub struct Route {
     pub concurrency: Option<Arc<Concurrency>>,
     /// What happens to a permitted request.
     pub action: Action,
+    /// What may be spoken instead of HTTP.
+    pub upgrades: Vec<Protocol>,
     /// Which unusual paths it refuses.
     pub paths: PathRules,
     /// Fields that it takes from the request to the upstream, in every spelling.
@@ -81,6 +84,7 @@ impl Route {
             limits: Vec::new(),
             concurrency: None,
             action,
+            upgrades: Vec::new(),
             paths: PathRules::default(),
             remove_fields: Vec::new(),
             set_fields: Vec::new(),

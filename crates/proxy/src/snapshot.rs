@@ -18,6 +18,7 @@ use tls::ServerTls;
 use crate::limits::RouteLimit;
 use crate::normalize::fields::Reserved;
 use crate::route::{Route, Router};
+use crate::validate::{Protocol, Validate};
 
 /// One generation of the configuration.
 #[derive(Debug)]
@@ -53,9 +54,13 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// A plain listener that only sends clients to TLS, on this port.
     pub redirect: Option<u16>,
+    /// A listener that only answers other proxies whether a request may pass.
+    pub validate: Option<Validate>,
     /// What a peer may grow, and how long it may take.
     pub bounds: Bounds,
-    /// Whose forwarding fields count.
+    /// Whether a proxy in front says whose connection it passes on.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose forwarding fields count, and whose word for whose connection it is.
     pub trusted_proxies: Vec<IpNet>,
     /// Limits by address, charged for each new connection.
     pub connection_limits: Vec<RouteLimit>,
@@ -68,12 +73,29 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// True where HTTP/2 is spoken without TLS, and nothing else: Envoy asks so.
+    #[must_use]
+    pub fn speaks_h2c(&self) -> bool {
+        self.tls.is_none()
+            && self.validate.as_ref().is_some_and(|asking| asking.protocol == Protocol::ExtAuthz)
+    }
+
     /// True when this peer's forwarding fields are evidence.
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
+}
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// They do, and come from trusted proxies only.
+    Required,
 }
 
 /// What a peer may grow, and how long it may take.

@@ -15,6 +15,7 @@ mod endpoints;
 mod health;
 mod pool;
 mod send;
+mod spare;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use identity::Principal;
 use telemetry::UpstreamSeries;
-use tls::Slot;
+use tls::{ClientTls, Slot};
 use tokio::time::Instant;
 
 use crate::core::Core;
@@ -66,6 +67,25 @@ pub struct Origin<'a> {
     pub address: IpAddr,
 }
 
+/// What connections are made with or carry: certificate, trust, and the credential of their requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Material {
+    tls: Option<Arc<ClientTls>>,
+    credential: Option<Slot<FieldCredential>>,
+}
+
+impl Material {
+    /// Changes when one of them is replaced or withdrawn.
+    fn number(&self) -> u64 {
+        number(self.tls.as_deref(), self.credential.as_ref())
+    }
+}
+
+/// The sum of two numbers that only grow changes with either.
+fn number(tls: Option<&ClientTls>, credential: Option<&Slot<FieldCredential>>) -> u64 {
+    tls.map_or(0, ClientTls::generation).wrapping_add(credential.map_or(0, Slot::generation))
+}
+
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
@@ -90,11 +110,14 @@ impl Upstream {
         slot.load().map(Some).ok_or_else(missing)
     }
 
-    /// Changes when what connections to `endpoint` are made with or carry changes.
-    fn material(&self, endpoint: &Endpoint) -> u64 {
-        let tls = endpoint.tls.as_ref().map_or(0, |tls| tls.generation());
-        // The sum of two numbers that only grow changes with either.
-        self.credential.as_ref().map_or(tls, |slot| tls.wrapping_add(slot.generation()))
+    /// What connections to `endpoint` are made with or carry.
+    fn material(&self, endpoint: &Endpoint) -> Material {
+        Material { tls: endpoint.tls.clone(), credential: self.credential.clone() }
+    }
+
+    /// Its number, see [`Material::number`].
+    fn material_number(&self, endpoint: &Endpoint) -> u64 {
+        number(endpoint.tls.as_deref(), self.credential.as_ref())
     }
 
     /// Takes note that an endpoint answered.

@@ -52,6 +52,11 @@ fn requests(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result
             .encode_family(&[("route", route.as_str())])?
             .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
     }
+    let mut metric =
+        gauge(encoder, "portcullis_tunnels_open", "Open tunnels (WebSockets and other upgrades), by route")?;
+    for (route, series) in &routes {
+        metric.encode_family(&[("route", route.as_str())])?.encode_gauge(&series.tunnels.sum())?;
+    }
     gauge(encoder, "portcullis_requests_in_flight", "Requests whose answer has not ended")?
         .encode_gauge(&series.in_flight.sum())?;
     let mut metric = counter(encoder, "portcullis_refusals", "Requests that were refused, by stable code")?;
@@ -71,8 +76,11 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     for (listener, connections) in &listeners {
         metric.encode_family(&[("listener", listener.as_str())])?.encode_gauge(&connections.open.sum())?;
     }
-    let mut metric =
-        counter(encoder, "portcullis_handshake_failures", "TLS handshakes that failed, by cause")?;
+    let mut metric = counter(
+        encoder,
+        "portcullis_handshake_failures",
+        "TLS handshakes and PROXY protocol headers that failed, by cause",
+    )?;
     for (listener, connections) in &listeners {
         for (cause, count) in connections.handshake_failures.sums() {
             count_with(&mut metric, &[("listener", listener.as_str()), ("cause", cause)], count)?;
@@ -86,6 +94,16 @@ fn connections(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     for (listener, connections) in &listeners {
         for (frames, count) in connections.floods.sums() {
             count_with(&mut metric, &[("listener", listener.as_str()), ("frames", frames)], count)?;
+        }
+    }
+    let mut metric = counter(
+        encoder,
+        "portcullis_validated_requests",
+        "Requests that other proxies asked about, by verdict",
+    )?;
+    for (listener, connections) in &listeners {
+        for (verdict, count) in connections.validations.sums() {
+            count_with(&mut metric, &[("listener", listener.as_str()), ("verdict", verdict)], count)?;
         }
     }
     let mut metric = gauge(encoder, "portcullis_core_connections", "Open connections by core")?;

@@ -19,5 +19,7 @@ pub use access_log::{AccessLog, AccessLogWriter, CoreLog, Destination};
 pub use log::{LogError, LogFormat, LogLevel, start_log};
 pub use metrics::{Material, Metrics, SecretStore};
 pub use record::{Record, TlsRecord};
-pub use series::{LimitSeries, ListenerSeries, OpenConnection, RouteSeries, TokenSeries, UpstreamSeries};
+pub use series::{
+    LimitSeries, ListenerSeries, OpenConnection, OpenTunnel, RouteSeries, TokenSeries, UpstreamSeries,
+};
 pub use trace::{SpanId, TraceError, TraceId, TraceIds, Traceparent};

@@ -12,7 +12,10 @@ use crate::per_core::{Counter, Level, PerCore, Words};
 
 /// What a route answered, and how long it took.
 #[derive(Debug)]
-pub struct RouteSeries(PerCore<Answers>);
+pub struct RouteSeries {
+    answers: PerCore<Answers>,
+    pub(crate) tunnels: Level,
+}
 
 #[derive(Debug, Default)]
 struct Answers {
@@ -23,12 +26,12 @@ struct Answers {
 
 impl RouteSeries {
     pub(crate) fn new(cores: usize) -> Self {
-        Self(PerCore::new(cores))
+        Self { answers: PerCore::new(cores), tunnels: Level::new(cores) }
     }
 
     /// Counts an answered request: its status, and the time from its head to the end of its answer.
     pub fn record(&self, core: usize, status: u16, duration: Duration) {
-        let Some(answers) = self.0.on(core) else { return };
+        let Some(answers) = self.answers.on(core) else { return };
         let class = usize::from(status / 100).wrapping_sub(1).min(CLASSES.len() - 1);
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| *bound < nanoseconds);
@@ -43,10 +46,17 @@ impl RouteSeries {
         }
     }
 
+    /// Counts a tunnel that was opened, open until the guard is dropped.
+    #[must_use]
+    pub fn tunnel(self: &Arc<Self>, core: usize) -> OpenTunnel {
+        self.tunnels.change(core, 1);
+        OpenTunnel { route: Arc::clone(self), core }
+    }
+
     /// Status classes with their counts.
     pub(crate) fn classes(&self) -> [(&'static str, u64); CLASSES.len()] {
         let mut sums = CLASSES.map(|class| (class, 0));
-        for answers in self.0.iter() {
+        for answers in self.answers.iter() {
             for ((_, sum), count) in sums.iter_mut().zip(&answers.by_class) {
                 *sum += count.load(Ordering::Relaxed);
             }
@@ -59,13 +69,26 @@ impl RouteSeries {
         let bounds = BOUNDS.iter().map(|bound| Duration::from_nanos(*bound).as_secs_f64());
         let mut buckets: Vec<_> = bounds.chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
         let mut sum = 0.0;
-        for answers in self.0.iter() {
+        for answers in self.answers.iter() {
             sum += Duration::from_nanos(answers.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
             for ((_, total), count) in buckets.iter_mut().zip(&answers.by_duration) {
                 *total += count.load(Ordering::Relaxed);
             }
         }
         (sum, buckets)
+    }
+}
+
+/// A tunnel that counts as open until this is dropped.
+#[derive(Debug)]
+pub struct OpenTunnel {
+    route: Arc<RouteSeries>,
+    core: usize,
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.route.tunnels.change(self.core, -1);
     }
 }
 
@@ -76,6 +99,7 @@ pub struct ListenerSeries {
     pub(crate) open: Level,
     pub(crate) handshake_failures: Words,
     pub(crate) floods: Words,
+    pub(crate) validations: Words,
     by_core: Arc<Level>,
 }
 
@@ -93,6 +117,7 @@ impl ListenerSeries {
             open: Level::new(cores),
             handshake_failures: Words::new(cores),
             floods: Words::new(cores),
+            validations: Words::new(cores),
             by_core,
         }
     }
@@ -106,9 +131,14 @@ impl ListenerSeries {
         OpenConnection { listener: Arc::clone(self), core }
     }
 
-    /// Counts a handshake that failed, by a word for its cause (`timeout`, `no_certificate`, …).
+    /// Counts a handshake that failed, by a word for its cause (`timeout`, `no_certificate`, `proxy_header`, …).
     pub fn handshake_failed(&self, core: usize, cause: &'static str) {
         self.handshake_failures.add(core, cause);
+    }
+
+    /// Counts a question of another proxy, by the verdict (`permitted`, `refused`).
+    pub fn validated(&self, core: usize, verdict: &'static str) {
+        self.validations.add(core, verdict);
     }
 
     /// Counts a connection that was closed for a flood of HTTP/2 frames, by the kind of frame that was one too many.

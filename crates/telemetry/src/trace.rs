@@ -109,6 +109,12 @@ impl Traceparent {
 }
 
 impl TraceId {
+    /// Its 128 bits.
+    #[must_use]
+    pub const fn to_bytes(&self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// As it prints.
     #[must_use]
     pub fn encode(&self) -> [u8; 32] {

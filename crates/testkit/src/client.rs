@@ -81,7 +81,6 @@ enum Sender {
 }
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Trust {
@@ -220,12 +219,6 @@ impl Connection {
     }
 }
 
-/// Whether a request that failed was never sent: another connection may take it, whatever its method.
-#[must_use]
-pub fn was_not_sent(fault: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    fault.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
-}
-
 impl Streaming<'_> {
     /// The status code.
     #[must_use]
@@ -290,6 +283,10 @@ impl Ask {
     pub fn trailer(mut self, name: &str, value: &str) -> Self {
         self.trailers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
         self
+    }
+
+    pub(crate) fn into_parts(self) -> (String, String, HeaderMap) {
+        (self.host, self.path, self.headers)
     }
 
     fn into_request(self, protocol: Protocol) -> Result<Request<Body>, Fault> {

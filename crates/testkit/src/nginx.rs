@@ -1,6 +1,7 @@
-//! nginx as an upstream that somebody else wrote.
+//! nginx as an upstream that somebody else wrote, and as a proxy that asks the gateway.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -21,18 +22,29 @@ impl Nginx {
     /// Starts it; over TLS with this certificate when one is given, then asking for a client certificate under `clients`.
     #[must_use]
     pub fn start(tls: Option<&Issued>, clients: Option<&str>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self::launched(scheme, |root| server(root, tls, clients))
+    }
+
+    /// Starts it over plain HTTP with these locations.
+    #[must_use]
+    pub fn in_front(locations: &str) -> Self {
+        Self::launched("http", |_| (String::new(), locations.to_owned()))
+    }
+
+    fn launched(scheme: &'static str, server: impl Fn(&Path) -> (String, String)) -> Self {
         // nginx cannot be told "any free port": one is picked, and picked anew should another test have taken it.
         for _ in 0..4 {
             let directory = tempfile::tempdir().unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut service = launch(&directory, port, tls, clients);
+            let (tls, locations) = server(directory.path());
+            let mut service = launch(&directory, port, &tls, &locations);
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let up = eventually("nginx starts or gives up", || match service.ended() {
                 Some(_) => Some(false),
                 None => wire::Wire::plain(address).is_ok().then_some(true),
             });
             if up {
-                let scheme = if tls.is_some() { "https" } else { "http" };
                 return Self { _service: service, address, scheme, directory };
             }
             eprintln!("nginx did not start: {}", service.output());
@@ -46,21 +58,26 @@ impl Nginx {
         format!("{}://{}", self.scheme, self.address)
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Puts a file under the root of what is served.
     pub fn serve(&self, name: &str, contents: &[u8]) {
         std::fs::write(self.directory.path().join("www").join(name), contents).unwrap();
     }
 }
 
-fn launch(directory: &TempDir, port: u16, tls: Option<&Issued>, clients: Option<&str>) -> Service {
-    let root = directory.path();
-    std::fs::create_dir(root.join("www")).unwrap();
-    let mut server = format!("listen 127.0.0.1:{port}{};", if tls.is_some() { " ssl" } else { "" });
+/// What it says of TLS, and its locations.
+fn server(root: &Path, tls: Option<&Issued>, clients: Option<&str>) -> (String, String) {
+    let mut server = String::new();
     if let Some(issued) = tls {
         std::fs::write(root.join("server.pem"), &issued.chain).unwrap();
         std::fs::write(root.join("server.key"), &issued.key).unwrap();
         server += &format!(
-            " ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key; ssl_protocols TLSv1.2 TLSv1.3;",
+            "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key; ssl_protocols TLSv1.2 TLSv1.3;",
             root.display()
         );
     }
@@ -68,6 +85,14 @@ fn launch(directory: &TempDir, port: u16, tls: Option<&Issued>, clients: Option<
         std::fs::write(root.join("clients.pem"), roots).unwrap();
         server += &format!(" ssl_client_certificate {}/clients.pem; ssl_verify_client on;", root.display());
     }
+    let locations = "location = /who { return 200 \"$server_protocol $http_host $ssl_client_s_dn\\n\"; }";
+    (server, locations.to_owned())
+}
+
+fn launch(directory: &TempDir, port: u16, tls: &str, locations: &str) -> Service {
+    let root = directory.path();
+    std::fs::create_dir(root.join("www")).unwrap();
+    let ssl = if tls.is_empty() { "" } else { " ssl" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("{kind}_temp_path {}/{kind};\n", root.display()))
@@ -79,9 +104,10 @@ http {{
   access_log off;
   {temporary}
   server {{
-    {server}
+    listen 127.0.0.1:{port}{ssl};
+    {tls}
     root {0}/www;
-    location = /who {{ return 200 \"$server_protocol $http_host $ssl_client_s_dn\\n\"; }}
+    {locations}
   }}
 }}
 ",

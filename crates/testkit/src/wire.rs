@@ -13,7 +13,7 @@ use crate::patience;
 /// A connection on which a test writes and reads raw bytes.
 pub struct Wire(Box<dyn ReadWrite>);
 
-trait ReadWrite: Read + Write + Send {}
+pub(crate) trait ReadWrite: Read + Write + Send {}
 impl<T: Read + Write + Send> ReadWrite for T {}
 
 impl Wire {
@@ -33,6 +33,10 @@ impl Wire {
         Ok(Self(Box::new(stream)))
     }
 
+    pub(crate) fn into_inner(self) -> Box<dyn ReadWrite> {
+        self.0
+    }
+
     /// Writes all of `bytes`.
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write_all(bytes)?;
@@ -50,13 +54,6 @@ impl Wire {
             all.extend_from_slice(&buffer[..count]);
         }
         Ok(String::from_utf8_lossy(&all).into_owned())
-    }
-
-    /// The next bytes; none when the peer has closed.
-    pub fn read_some(&mut self) -> Option<Vec<u8>> {
-        let mut buffer = [0; 4096];
-        let count = self.0.read(&mut buffer).ok().filter(|count| *count > 0)?;
-        Some(buffer[..count].to_vec())
     }
 
     /// Reads until the peer closes; a reset counts as a close.

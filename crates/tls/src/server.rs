@@ -130,6 +130,12 @@ impl ServerTls {
         self.same_policy(self.policy_of(handshake), self.policy_for_host(host))
     }
 
+    /// Whether the policy of a host name lets nobody in without a certificate.
+    #[must_use]
+    pub fn demands_certificate(&self, host: &str) -> bool {
+        self.policy(self.policy_for_host(host)).is_none_or(Policy::demands_certificate)
+    }
+
     /// Judges a connection by the policy, trust and CRLs of this moment. Costs two comparisons while they are what they
     /// were when it was judged last, and a chain verification after a change.
     ///

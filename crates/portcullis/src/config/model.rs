@@ -13,6 +13,7 @@ use std::time::Duration;
 use identity::jwt::{Algorithm, ClaimMapping};
 use ipnet::IpNet;
 use limit::Quota;
+pub use proxy::snapshot::ProxyProtocol;
 
 pub use super::doors::{Admin, LogTarget};
 use super::problem::Span;
@@ -92,10 +93,23 @@ pub struct Listener {
     pub kind: ListenerKind,
     /// What peers may take.
     pub limits: ListenerLimits,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
+    /// What other proxies are answered, instead of routes.
+    pub validate: Option<Validate>,
     /// Proxies whose forwarding fields count.
     pub trusted_proxies: Vec<IpNet>,
     /// Limits that each new connection is charged to; their key is the address.
     pub rate: Vec<Name>,
+}
+
+/// How other proxies ask whether a request may pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Validate {
+    /// By whose routes it is judged.
+    pub routes_of: Name,
+    /// How they ask.
+    pub protocol: proxy::validate::Protocol,
 }
 
 /// What a listener speaks.

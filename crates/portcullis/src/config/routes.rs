@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use proxy::route::{AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template};
+use proxy::upgrade::Protocol;
 
 use super::model::{At, Name};
 
@@ -30,6 +31,8 @@ pub struct Route {
     pub concurrency: Option<NonZeroU32>,
     /// What happens to a permitted request.
     pub action: Action,
+    /// What may be spoken instead of HTTP.
+    pub upgrades: Vec<Protocol>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// What unusual paths mean.

@@ -16,6 +16,7 @@ use policy::{Engine, RouteIndex};
 use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
 use proxy::route::{AnswerFields, Route, Router};
+use proxy::validate::Validate;
 use proxy::{Snapshot, authenticate, snapshot};
 use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
@@ -248,6 +249,7 @@ impl Living {
                 set_fields: route.set_fields.clone(),
                 security_fields: route.security_fields,
                 answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
+                upgrades: route.upgrades.clone(),
                 forward_credentials: route.forward_credentials,
                 token,
                 ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))
@@ -320,6 +322,11 @@ impl Living {
                 tls: living.tls(),
                 redirect: redirects.then(|| redirect_port(config, around.addresses)),
                 bounds: bounds(&listener.limits),
+                proxy_protocol: listener.proxy_protocol,
+                validate: listener.validate.as_ref().map(|validate| Validate {
+                    routes_of: (&validate.routes_of).into(),
+                    protocol: validate.protocol,
+                }),
                 trusted_proxies: listener.trusted_proxies.clone(),
                 connection_limits: rate.into_iter().map(|living| living.limit).collect(),
                 router,

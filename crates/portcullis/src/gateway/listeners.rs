@@ -152,7 +152,9 @@ pub(super) fn bounds(limits: &ListenerLimits) -> Bounds {
 
 /// Where a redirect leads: the TLS listener on 443, or the one with the lowest port; 443 if there is none here.
 pub(super) fn redirect_port(config: &Config, addresses: &BTreeMap<Name, SocketAddr>) -> u16 {
-    let tls = config.listeners.iter().filter(|(_, listener)| matches!(listener.kind, ListenerKind::Tls(_)));
+    let is_site =
+        |listener: &Listener| matches!(listener.kind, ListenerKind::Tls(_)) && listener.validate.is_none();
+    let tls = config.listeners.iter().filter(|(_, listener)| is_site(listener));
     let ports: Vec<u16> =
         tls.map(|(name, listener)| addresses.get(name).unwrap_or(&listener.bind).port()).collect();
     if ports.contains(&HTTPS) { HTTPS } else { ports.into_iter().min().unwrap_or(HTTPS) }

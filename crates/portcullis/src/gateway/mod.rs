@@ -5,14 +5,12 @@
 
 mod acme;
 mod control;
-mod cores;
 mod credentials;
 mod deny;
 mod doors;
 mod drill;
 mod fetch;
 mod generation;
-mod handover;
 mod issuers;
 mod jobs;
 mod jwks;

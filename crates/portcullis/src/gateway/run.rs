@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::{Readiness, SocketError};
-use proxy::core::{Command, Drain, Pace};
+use proxy::core::Command;
 use sd_notify::NotifyState;
 use serde_json::{Map, Value, json};
 use telemetry::{AccessLog, AccessLogWriter, Destination, LogError, Metrics, start_log};
@@ -16,15 +16,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::control::{lock, reload, upgrade};
-use super::cores::Cores;
+use super::control::{lock, reload};
 use super::deny::DenyLists;
-use super::doors::{Doors, Giveable};
+use super::doors::Doors;
 use super::generation::Living;
-use super::handover::{Belongings, LISTENERS, Predecessor, all_there};
 use super::material;
 use super::prepare::{Occasion, prepare};
-use super::reload::{Last, Reloader};
+use super::reload::{Cores, Last, Reloader};
 use super::sockets::Inherited;
 use super::stores::Tasks;
 use super::wall_clock;
@@ -72,22 +70,6 @@ pub enum RunError {
 /// # Errors
 /// When it can't start; a running gateway ends without an error.
 pub fn run(options: &Options) -> Result<(), RunError> {
-    let (predecessor, belongings) = Predecessor::from_environment()?.unzip();
-    let ended = run_after(options, predecessor.as_ref(), belongings);
-    if let (Err(error), Some(predecessor)) = (&ended, &predecessor) {
-        predecessor.refuse(&match error {
-            RunError::Config(problems) => problems.to_string(),
-            other => other.to_string(),
-        });
-    }
-    ended
-}
-
-fn run_after(
-    options: &Options,
-    predecessor: Option<&Predecessor>,
-    belongings: Option<Belongings>,
-) -> Result<(), RunError> {
     tls::install_default();
     identity::jwt::install_crypto_provider();
     let checked = config::load(&options.config, wall_clock()).map_err(RunError::Config)?;
@@ -115,13 +97,9 @@ fn run_after(
         file: options.config.clone(),
         living: Living::default(),
         material: material::Watch::default(),
-        inherited: Inherited::new(belongings),
+        inherited: Inherited::from_environment(),
         addresses: BTreeMap::new(),
         closed: BTreeMap::new(),
-        open: BTreeMap::new(),
-        doors: Giveable::default(),
-        holds_back: predecessor.is_some(),
-        succeeded: CancellationToken::new(),
         ended: BTreeMap::new(),
         cores: Cores {
             count,
@@ -148,7 +126,7 @@ fn run_after(
         last: Last { at: wall_clock(), problems: Vec::new() },
         started: wall_clock(),
     };
-    runtime.block_on(serve(options, reloader, checked, &writer, predecessor))?;
+    runtime.block_on(serve(options, reloader, checked, &writer))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if !writer.close(Duration::from_secs(2)) {
         tracing::warn!("the access log could not be written to its end");
@@ -161,25 +139,22 @@ async fn serve(
     mut reloader: Reloader,
     checked: Checked,
     access_log: &AccessLogWriter,
-    predecessor: Option<&Predecessor>,
 ) -> Result<(), RunError> {
     // Signals first: one that comes while we start must not kill what has begun.
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hang_up: signal(SignalKind::hangup())?,
-        upgrade: signal(SignalKind::user_defined2())?,
     };
     let admin = checked.config.admin.clone();
     let stop = reloader.stop.clone();
     let tasks = reloader.tasks.clone();
-    let starting = reloader.readiness.task(LISTENERS);
+    let starting = reloader.readiness.task("listeners");
     let readiness = reloader.readiness.clone();
     let metrics = reloader.metrics.clone();
     let key_sets = reloader.key_sets.clone();
 
-    let doors = Doors::bind(&admin, &mut reloader.inherited).await?;
-    reloader.doors = doors.giveable()?;
+    let doors = Doors::bind(&admin).await?;
     let work = reloader.work.clone();
     let prepared = prepare(checked, &reloader.living, &work, Occasion::Start).await;
     let published = prepared
@@ -193,50 +168,28 @@ async fn serve(
         }
     };
     metrics.config_loaded(generation, wall_clock());
-    reloader.inherited.close_unused();
-    if predecessor.is_some()
-        && let Err(error) = all_there(&readiness).await
-    {
-        work.end().await;
-        return Err(error);
-    }
-    reloader.holds_back = false;
-    reloader.open_listeners();
+    reloader.inherited.warn_unused();
     if let Some(file) = &options.ready_file {
         write_ready_file(file, &reloader, &doors)?;
     }
     say_where(&reloader, &doors);
     let reloader = Arc::new(Mutex::new(reloader));
-    let succeeded = lock(&reloader).succeeded.clone();
-    doors.open(&reloader, &metrics, &key_sets, &readiness, &succeeded, &tasks);
+    doors.open(&reloader, &metrics, &key_sets, &readiness, &stop, &tasks);
     drop(starting);
     notify_systemd(&[NotifyState::Ready]);
-    if let Some(predecessor) = predecessor {
-        predecessor.ready();
-    }
 
     follow(&reloader, &mut signals, access_log).await;
 
     tracing::info!("draining");
-    let pace = if succeeded.is_cancelled() {
-        Pace::Spread
-    } else {
-        readiness.set_draining();
-        notify_systemd(&[NotifyState::Stopping]);
-        Pace::AtOnce
-    };
+    readiness.set_draining();
+    notify_systemd(&[NotifyState::Stopping]);
     tokio::select! {
-        () = drain(&reloader, pace) => {}
+        () = drain(&reloader) => {}
         () = ended(&mut signals.terminate, &mut signals.interrupt) => tracing::warn!("told again: not waiting any longer"),
     }
     stop.cancel();
-    // The doors stayed open while requests ended.
-    succeeded.cancel();
     tasks.close();
-    // A successor that has not said anything yet is not waited for.
-    if timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
-        tracing::warn!("something did not end");
-    }
+    tasks.wait().await;
     work.end().await;
     tracing::info!("stopped");
     Ok(())
@@ -247,7 +200,6 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    upgrade: Signal,
 }
 
 async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
@@ -260,10 +212,7 @@ async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Takes what changes, until the gateway is told to end.
 async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_log: &AccessLogWriter) {
     let mut watch = Watch::new();
-    let (published, succeeded) = {
-        let reloader = lock(reloader);
-        (reloader.published.clone(), reloader.succeeded.clone())
-    };
+    let published = lock(reloader).published.clone();
     watch.watch(lock(reloader).files());
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -272,12 +221,6 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
     loop {
         let asked = tokio::select! {
             () = ended(&mut signals.terminate, &mut signals.interrupt) => return,
-            () = succeeded.cancelled() => return,
-            _ = signals.upgrade.recv() => {
-                // In the background: meanwhile this program can be told to end. Problems are logged.
-                lock(reloader).tasks.clone().spawn(upgrade(reloader.clone()));
-                continue;
-            }
             _ = signals.hang_up.recv() => {
                 access_log.reopen();
                 true
@@ -312,10 +255,10 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
 const RETRY: u64 = 5;
 
 /// Ends the cores: gracefully until the deadline, then at once.
-async fn drain(reloader: &Arc<Mutex<Reloader>>, pace: Pace) {
+async fn drain(reloader: &Arc<Mutex<Reloader>>) {
     let (cores, deadline) = lock(reloader).end();
     for core in &cores {
-        if core.commands.send(Command::Drain(Drain { deadline, pace })).is_err() {
+        if core.commands.send(Command::Drain(deadline)).is_err() {
             tracing::warn!("a core had ended before it was told to");
         }
     }
@@ -392,7 +335,7 @@ fn notify_reloading() {
 }
 
 /// Without systemd this does nothing.
-pub(super) fn notify_systemd(state: &[NotifyState<'_>]) {
+fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }

@@ -43,7 +43,6 @@ pub struct Progress {
 
 #[derive(Clone, Copy, Debug)]
 enum Failed {
-    Broken,
     TooLarge(u64),
     TooSlow,
 }
@@ -53,6 +52,11 @@ impl Progress {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Counts bytes that came.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
     }
 
     /// True when bytes came since the last time this was asked.
@@ -65,7 +69,6 @@ impl Progress {
     #[must_use]
     pub fn failure(&self) -> Option<Refusal> {
         self.failed.get().map(|failed| match failed {
-            Failed::Broken => Refusal::BodyMalformed,
             Failed::TooLarge(most) => Refusal::BodyTooLarge(most),
             Failed::TooSlow => Refusal::BodyTooSlow,
         })
@@ -160,8 +163,7 @@ impl Guarded {
             self.waited += since.elapsed();
         }
         let Some(frame) = frame else { return Poll::Ready(None) };
-        // Not the upstream's fault, which must not be taken for dead for it.
-        let mut frame = frame.inspect_err(|_| self.progress.failed.set(Some(Failed::Broken)))?;
+        let mut frame = frame?;
         if let Some(data) = frame.data_ref() {
             let bytes = self.progress.bytes.get().saturating_add(data.len() as u64);
             self.progress.bytes.set(bytes);

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
@@ -26,11 +27,15 @@ pub enum ResponseBody {
     Own {
         /// What is still to be sent.
         text: Option<Bytes>,
+        /// What follows it.
+        trailers: Option<Box<HeaderMap>>,
         /// Written when the body is dropped.
         record: Box<Record>,
     },
     /// The upstream's body.
     Streamed(Box<Streamed>),
+    /// None: what follows is a tunnel.
+    Switched,
 }
 
 /// The upstream's body, with all that lives as long as it does.
@@ -272,23 +277,26 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Own { text, record } => {
+            Self::Own { text, trailers, record } => {
                 record.complete = true;
-                Poll::Ready(text.take().map(|text| {
+                let data = text.take().map(|text| {
                     record.bytes_out += text.len() as u64;
-                    Ok(Frame::data(text))
-                }))
+                    Frame::data(text)
+                });
+                Poll::Ready(data.or_else(|| Some(Frame::trailers(*trailers.take()?))).map(Ok))
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
+            Self::Switched => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own { text, .. } => text.is_none(),
+            Self::Own { text, trailers, .. } => text.is_none() && trailers.is_none(),
             Self::Streamed(streamed) => {
                 streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
             }
+            Self::Switched => true,
         }
     }
 
@@ -299,6 +307,7 @@ impl Body for ResponseBody {
                 let source = streamed.flow.source.borrow();
                 source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())
             }
+            Self::Switched => SizeHint::with_exact(0),
         }
     }
 }

@@ -6,7 +6,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 
 use crate::core::Core;
-use crate::snapshot::Bounds;
+use crate::snapshot::{Bounds, Listener};
 
 /// HTTP/1.1 within these bounds. No `pipeline_flush`: with it hyper buffers a whole response for a client that reads slowly.
 pub(super) fn http1_builder(bounds: &Bounds) -> http1::Builder {
@@ -23,8 +23,9 @@ pub(super) fn http1_builder(bounds: &Bounds) -> http1::Builder {
 /// hyper refuses smaller buffers.
 const MIN_BUFFER: usize = 8192;
 
-/// HTTP/2 within these bounds; its streams run on the connection's core.
-pub(super) fn http2_builder(core: &Rc<Core>, bounds: &Bounds) -> http2::Builder<OnCore> {
+/// HTTP/2 within the listener's bounds; its streams run on the connection's core.
+pub(super) fn http2_builder(core: &Rc<Core>, listener: &Listener) -> http2::Builder<OnCore> {
+    let bounds = &listener.bounds;
     let mut builder = http2::Builder::new(OnCore(core.clone()));
     builder
         .timer(TokioTimer::new())
@@ -33,6 +34,10 @@ pub(super) fn http2_builder(core: &Rc<Core>, bounds: &Bounds) -> http2::Builder<
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .max_send_buf_size(MAX_SEND_BUFFER);
+    if listener.router.has_upgrades() {
+        // RFC 8441 section 3. Without it an extended CONNECT is an error of the stream.
+        builder.enable_connect_protocol();
+    }
     builder
 }
 

@@ -30,6 +30,13 @@ pub fn client_address(socket: IpAddr, listener: &Listener, headers: &HeaderMap) 
     client
 }
 
+/// The address that stands last in `X-Forwarded-For`: the one that the nearest proxy saw.
+#[must_use]
+pub fn last_hop(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    read(last.as_bytes().rsplit(|b| *b == b',').next()?)
+}
+
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
 fn read(hop: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);

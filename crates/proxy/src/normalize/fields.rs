@@ -100,7 +100,8 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
     Ok(())
 }
 
-fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+/// The members of a list field.
+pub(crate) fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

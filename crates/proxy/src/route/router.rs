@@ -31,6 +31,7 @@ pub struct Router {
     /// Longest suffix first.
     wildcard: Vec<(String, Paths)>,
     any: Paths,
+    has_upgrades: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +53,7 @@ impl Router {
     /// # Errors
     /// When it ties with one that is there: same host, same path, a method in common.
     pub fn add(&mut self, host: &HostPattern, path: &PathPattern, route: &Route) -> Result<(), RouteTie> {
+        self.has_upgrades |= !route.upgrades.is_empty();
         let paths = match host {
             HostPattern::Any => &mut self.any,
             HostPattern::Exact(host) => self.exact.entry(host.clone()).or_default(),
@@ -101,6 +103,12 @@ impl Router {
         }
         #[expect(clippy::indexing_slicing, reason = "found or inserted at this place just now")]
         &mut self.wildcard[at].1
+    }
+
+    /// True when one of its routes allows an upgrade.
+    #[must_use]
+    pub const fn has_upgrades(&self) -> bool {
+        self.has_upgrades
     }
 
     /// The route for a canonical host (without port) and path.

@@ -21,11 +21,11 @@ use telemetry::{AccessLog, Destination, Metrics};
 use tls::{ClientTls, Slot, SlotWriter};
 
 use crate::authenticate::Authenticate;
-use crate::core::{Command, CoreHandle, CoreSpec, Drain, Pace, start};
+use crate::core::{Command, CoreHandle, CoreSpec, start};
 use crate::listener::{self, Socket};
 use crate::normalize::fields::Reserved;
 use crate::route::{Action, HostPattern, PathPattern, Route, Router, Target};
-use crate::snapshot::{Bounds, Listener, Snapshot};
+use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::token::RouteToken;
 use crate::upstream::{
     Balance, Balancing, Budget, Endpoint, EndpointSet, Endpoints, FieldCredential, Health, PoolKey, Timeouts,
@@ -100,7 +100,7 @@ impl Rig {
         listener::listen(&socket).unwrap();
         let address = socket[0].local_addr().unwrap();
         let socket = socket.into_iter().next().unwrap();
-        core.commands.send(Command::Listen(Socket { name: "plain".into(), sockets: vec![socket] })).unwrap();
+        core.commands.send(Command::Listen(Socket { name: "plain".into(), socket })).unwrap();
         Self { core: Some(core), address, clock, metrics, published, deny, upstream }
     }
 
@@ -148,9 +148,7 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         let core = self.core.take().unwrap();
-        core.commands
-            .send(Command::Drain(Drain { deadline: Duration::from_secs(5), pace: Pace::AtOnce }))
-            .unwrap();
+        core.commands.send(Command::Drain(Duration::from_secs(5))).unwrap();
         core.join();
     }
 }
@@ -209,7 +207,9 @@ impl Scene {
             name: "plain".into(),
             tls: None,
             redirect: None,
+            validate: None,
             bounds: Bounds::default(),
+            proxy_protocol: ProxyProtocol::Off,
             trusted_proxies: Vec::new(),
             connection_limits: Vec::new(),
             router,

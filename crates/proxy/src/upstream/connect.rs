@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Endpoint, Upstream};
 use crate::body::RequestBody;
+use crate::connection::Socket;
 use crate::core::Core;
 use crate::refusal::Refusal;
 
@@ -31,7 +32,7 @@ pub(super) async fn connect(
         let stream = stream.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         match &endpoint.tls {
-            Some(tls) => handshake(core, tls.connect(stream, core.now()).await?).await,
+            Some(tls) => handshake(core, tls.connect(Socket(stream), core.now()).await?).await,
             None => handshake(core, stream).await,
         }
     })
@@ -76,17 +77,19 @@ fn refused(cause: impl std::fmt::Display) -> Failure {
 
 async fn handshake<IO>(core: &Rc<Core>, io: IO) -> Result<SendRequest<RequestBody>, Failure>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_FIELDS)
         .max_header_size(MAX_RESPONSE_HEAD)
         .max_buf_size(MAX_RESPONSE_HEAD)
+        // One `send` of head and body together; see `Socket`.
+        .writev(false)
         .handshake(TokioIo::new(io))
         .await
         .map_err(refused)?;
     // How a connection ends is told by the request on it; without one it concerns nobody.
-    core.tasks.spawn_local(async move { drop(connection.await) });
+    core.tasks.spawn_local(async move { drop(connection.with_upgrades().await) });
     Ok(sender)
 }
 

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use super::Material;
 use crate::body::RequestBody;
 
 /// Stands for one combination of address, server name, expected identity, trust, client certificate and protocol.
@@ -63,8 +64,10 @@ pub struct Pools {
 #[derive(Debug)]
 struct Pool {
     key: WeakPoolKey,
-    /// The material that its connections were made with.
+    /// The number of the material that its connections were made with.
     material: u64,
+    /// Tells the number of what they would be made with now.
+    now: Material,
     idle: VecDeque<Idle>,
 }
 
@@ -75,12 +78,17 @@ struct Idle {
 }
 
 impl Pools {
-    /// An unused connection that was made with this material.
-    pub(super) fn take(&mut self, key: &PoolKey, material: u64) -> Option<SendRequest<RequestBody>> {
-        let empty = || Pool { key: key.downgrade(), material, idle: VecDeque::new() };
+    /// An unused connection that was made with the material of this number, of which `now` tells the number.
+    pub(super) fn take(
+        &mut self,
+        key: &PoolKey,
+        material: u64,
+        now: impl Fn() -> Material,
+    ) -> Option<SendRequest<RequestBody>> {
+        let empty = || Pool { key: key.downgrade(), material, now: now(), idle: VecDeque::new() };
         let pool = self.pools.entry(key.number()).or_insert_with(empty);
         if pool.material != material {
-            pool.idle.clear();
+            *pool = empty();
             return None;
         }
         // The connection that came back last may still be finishing: look a little further.
@@ -106,19 +114,17 @@ impl Pools {
         most: usize,
     ) {
         let Some(pool) = self.pools.get_mut(&number) else { return };
-        if pool.material != material {
-            pool.idle.clear();
-            pool.material = material;
-        }
-        if pool.idle.len() < most && !sender.is_closed() {
+        if pool.material == material && pool.idle.len() < most && !sender.is_closed() {
             pool.idle.push_back(Idle { sender, until });
         }
     }
 
-    /// Closes what waited too long, was closed by the upstream, or belongs to no upstream any more.
+    /// Closes what waited too long, was closed by the upstream, was made with material that was replaced or withdrawn, or
+    /// belongs to no upstream any more.
     pub fn sweep(&mut self, now: Instant) {
         self.pools.retain(|_, pool| {
-            pool.idle.retain(|idle| idle.until > now && !idle.sender.is_closed());
+            let is_current = pool.now.number() == pool.material;
+            pool.idle.retain(|idle| is_current && idle.until > now && !idle.sender.is_closed());
             pool.key.is_held()
         });
     }

@@ -4,19 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
+use super::spare::Spare;
 use super::{Endpoint, FieldCredential, Origin, Upstream};
 use crate::body::{Progress, RequestBody};
 use crate::core::Core;
 use crate::lease::Lease;
 use crate::refusal::Refusal;
+use crate::upgrade::Upgrade;
 
 /// An answer whose body is still to come, with all that must live as long as it does.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Returning {
     /// Its number.
     pool: u64,
     material: u64,
+    /// It was made for an upgrade: whatever became of that, it is not used again.
+    is_spent: bool,
     /// In use until the answer has ended.
     credential: Option<Arc<FieldCredential>>,
 }
@@ -50,8 +54,11 @@ impl Returning {
 
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
-        let Self { sender, busy, pool, material, credential } = self;
+        let Self { sender, busy, pool, material, is_spent, credential } = self;
         drop(credential);
+        if is_spent {
+            return;
+        }
         let Upstream { idle, idle_per_core, .. } = *busy.upstream;
         core.pools.borrow_mut().put(pool, material, sender, core.tick() + idle, idle_per_core);
     }
@@ -89,7 +96,7 @@ impl Drop for Busy {
 /// It is sent again only if nothing of it was sent, or if its method is safe (RFC 9110 section 9.2.1), it has no body and
 /// not a byte was answered: on a fresh connection when a reused one died, which happens to connections that wait; and on
 /// another endpoint when a fresh one did or none could be made, as long as the time for the response and the retry
-/// budget allow it. What may have arrived goes to one other endpoint at most.
+/// budget allow it. What may have arrived goes to one other endpoint at most. An `upgrade` gets a connection of its own.
 ///
 /// # Errors
 /// No connection, no answer in time or before the lease ends, or an answer that is no HTTP.
@@ -100,6 +107,7 @@ pub async fn send(
     mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
     _origin: Origin<'_>,
+    upgrade: Option<&Upgrade>,
 ) -> Result<Answer, Refusal> {
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
     let progress = request.body().progress();
@@ -108,8 +116,12 @@ pub async fn send(
     let mut is_stale = false;
     loop {
         let endpoint = endpoints.get(place).ok_or_else(protocol)?;
-        let material = upstream.material(endpoint);
-        let reused = if is_stale { None } else { core.pools.borrow_mut().take(&endpoint.pool, material) };
+        let material = upstream.material_number(endpoint);
+        let take = || {
+            let mut pools = core.pools.borrow_mut();
+            pools.take(&endpoint.pool, material, || upstream.material(endpoint))
+        };
+        let reused = if is_stale || upgrade.is_some() { None } else { take() };
         let is_reused = reused.is_some();
         let mut sender = match reused {
             Some(sender) => sender,
@@ -126,14 +138,14 @@ pub async fn send(
                 }
             },
         };
-        let spare = if is_reused || tries.may_resend(&endpoints) { spare(&request) } else { None };
+        let spare = if is_reused || tries.may_resend(&endpoints) { Spare::of(&request) } else { None };
         let busy = Busy::new(upstream, endpoint);
-        let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref()).await;
+        let outcome = attempt(&mut sender, request, (upstream, &lease), progress.as_deref(), upgrade).await;
         let failure = match outcome {
             Ok(response) => {
                 upstream.answered(core, &endpoints, endpoint, busy.began);
-                let pool = endpoint.pool.number();
-                let connection = Returning { sender, busy, pool, material, credential };
+                let (pool, is_spent) = (endpoint.pool.number(), upgrade.is_some());
+                let connection = Returning { sender, busy, pool, material, is_spent, credential };
                 return Ok(Answer { response, lease, connection });
             }
             Err(failure) => failure,
@@ -164,7 +176,7 @@ enum Failure {
     Ended,
     /// No answer in time.
     Late,
-    /// It switches protocols unasked.
+    /// It switches protocols otherwise than was asked.
     Switched,
     /// The connection ended before a byte of this request was sent.
     Unsent(Box<Request<RequestBody>>),
@@ -192,10 +204,10 @@ impl Failure {
     }
 
     /// What may be sent again: what was not sent, or the copy of what may have arrived.
-    fn again(self, spare: Option<Request<RequestBody>>) -> Option<(Request<RequestBody>, Again)> {
+    fn again(self, spare: Option<Spare>) -> Option<(Request<RequestBody>, Again)> {
         match self {
             Self::Unsent(request) => Some((*request, Again::NotSent)),
-            Self::Died => spare.map(|spare| (spare, Again::Died)),
+            Self::Died => spare.map(|spare| (spare.into_request(), Again::Died)),
             Self::Ended | Self::Late | Self::Switched => None,
         }
     }
@@ -208,16 +220,20 @@ async fn attempt(
     request: Request<RequestBody>,
     (upstream, lease): (&Upstream, &Lease),
     progress: Option<&Progress>,
+    upgrade: Option<&Upgrade>,
 ) -> Result<Response<Incoming>, Failure> {
     let answer = sender.try_send_request(request);
     tokio::pin!(answer);
     loop {
         let late = Instant::now() + upstream.timeouts.response;
         match timeout_at(lease.ends().map_or(late, |ends| ends.min(late)), answer.as_mut()).await {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Failure::Switched);
+            Ok(Ok(response)) => {
+                let is_answer = match upgrade {
+                    None => response.status() != StatusCode::SWITCHING_PROTOCOLS,
+                    Some(upgrade) => upgrade.is_answered(response.status(), response.headers()),
+                };
+                return if is_answer { Ok(response) } else { Err(Failure::Switched) };
             }
-            Ok(Ok(response)) => return Ok(response),
             Ok(Err(mut error)) => {
                 return Err(match error.take_message() {
                     Some(request) => Failure::Unsent(Box::new(request)),
@@ -232,17 +248,4 @@ async fn attempt(
             Err(_) => return Err(Failure::Late),
         }
     }
-}
-
-/// A second copy of a request that may be sent twice.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !is_safe || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }

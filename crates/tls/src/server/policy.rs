@@ -106,6 +106,10 @@ impl Policy {
         self.client.same_rule(&other.client)
     }
 
+    pub(super) fn demands_certificate(&self) -> bool {
+        matches!(self.client, ClientAuth::Required(_))
+    }
+
     /// Whether any certificate can be shown.
     pub(super) fn has_credential(&self) -> bool {
         self.resolver.0.iter().any(|slot| slot.load().is_some())

@@ -94,8 +94,8 @@ fn named(config: &Config, name: &str) -> Result<Name, CliError> {
 /// The one listener of the URL's scheme; among several the one on its port.
 fn fitting(config: &Config, uri: &Uri) -> Result<Name, CliError> {
     let tls = uri.scheme() == Some(&Scheme::HTTPS);
-    let of_scheme =
-        config.listeners.iter().filter(|(_, one)| matches!(one.kind, ListenerKind::Tls(_)) == tls);
+    let sites = config.listeners.iter().filter(|(_, one)| one.validate.is_none());
+    let of_scheme = sites.filter(|(_, one)| matches!(one.kind, ListenerKind::Tls(_)) == tls);
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let fitting: Vec<_> = of_scheme.collect();
     let on_port: Vec<_> = fitting.iter().filter(|(_, one)| one.bind.port() == port).collect();

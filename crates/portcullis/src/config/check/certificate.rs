@@ -147,7 +147,9 @@ impl Check<'_> {
                 (ListenerKind::Tls(tls), AcmeChallenge::TlsAlpn01) => {
                     tls.hosts.values().chain([&tls.policy]).any(|policy| policy.certificates.contains(name))
                 }
-                (ListenerKind::Plain | ListenerKind::Redirect, AcmeChallenge::Http01) => true,
+                (ListenerKind::Plain | ListenerKind::Redirect, AcmeChallenge::Http01) => {
+                    listener.validate.is_none()
+                }
                 _ => false,
             });
             let (message, expected) = match acme.challenge {

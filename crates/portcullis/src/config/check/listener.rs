@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use proxy::validate::Protocol;
+
 use super::{Check, flat, items};
 use crate::config::finding::Finding;
 use crate::config::model::{
-    ClientMode, Limit, LimitKey, Listener, ListenerKind, ListenerLimits, ListenerTls, Name, TlsPolicy,
-    TlsVersion, WithoutSni,
+    ClientMode, Limit, LimitKey, Listener, ListenerKind, ListenerLimits, ListenerTls, Name, ProxyProtocol,
+    TlsPolicy, TlsVersion, Validate, WithoutSni,
 };
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::listener as raw;
@@ -27,12 +29,73 @@ impl Check<'_> {
         if raw.redirect.is_some() {
             self.listeners.take(name);
         }
+        let validate = self.validate(name, raw.validate, raw.redirect.as_ref());
         let kind = self.kind(raw.redirect.as_ref(), raw.tls, &raw.bind);
         let rate = self.connection_limits(raw.rate, limits);
         let limits = self.listener_limits(flat(raw.limits));
-        let trusted_proxies =
+        let trusted_proxies: Vec<_> =
             items(flat(raw.trusted_proxies)).into_iter().map(|network| network.value.0).collect();
-        Some(Listener { bind: raw.bind.value?.0, kind: kind?, limits, trusted_proxies, rate })
+        let proxy_protocol = match raw.proxy_protocol {
+            Some(Field { value: Some(raw::ProxyProtocol::Required), span }) => {
+                if trusted_proxies.is_empty() {
+                    let finding =
+                        Finding::error(span, "no proxy is trusted to say whose connection it passes on");
+                    self.error(
+                        finding.expecting("`trusted_proxies` with the networks of the proxies in front"),
+                    );
+                }
+                ProxyProtocol::Required
+            }
+            _ => ProxyProtocol::Off,
+        };
+        let (kind, bind) = (kind?, raw.bind.value?.0);
+        if let Some((_, span)) = &validate
+            && trusted_proxies.is_empty()
+            && !proves_everybody(&kind)
+        {
+            let finding = Finding::error(*span, "anybody could ask, and say what they like of a request");
+            self.error(finding.expecting(
+                "`trusted_proxies` with the networks of those who ask, or `tls` with `client: { mode: required }`",
+            ));
+        }
+        let validate = validate.map(|(validate, _)| validate);
+        Some(Listener { bind, kind, limits, proxy_protocol, validate, trusted_proxies, rate })
+    }
+
+    fn validate(
+        &mut self,
+        name: &Name,
+        raw: Option<Field<raw::Validate>>,
+        redirect: Option<&Field<raw::Redirect>>,
+    ) -> Option<(Validate, Span)> {
+        let Field { value, span } = raw?;
+        self.listeners.take(name);
+        if let Some(redirect) = redirect {
+            let finding = Finding::error(span, "`validate` and `redirect` on one listener");
+            self.error(finding.expecting("one of them").related(redirect.span, "`redirect` stands at"));
+        }
+        let raw = value?;
+        let protocol = match flat(raw.protocol) {
+            Some(raw::ValidateProtocol::ExtAuthz) => Protocol::ExtAuthz,
+            Some(raw::ValidateProtocol::ForwardAuth) | None => Protocol::ForwardAuth,
+        };
+        let named = raw.routes_of.span;
+        let routes_of = self.listeners.resolve(raw.routes_of.value?, named, self.findings)?;
+        self.judging.push(Spanned { value: routes_of.clone(), span: named });
+        Some((Validate { routes_of, protocol }, span))
+    }
+
+    /// Who answers other proxies does so by the routes of somebody who has some.
+    pub(super) fn judging(&mut self, listeners: &BTreeMap<Name, Listener>) {
+        for Spanned { value: name, span } in std::mem::take(&mut self.judging) {
+            let has_routes = |listener: &Listener| {
+                listener.validate.is_none() && !matches!(listener.kind, ListenerKind::Redirect)
+            };
+            if listeners.get(&name).is_some_and(|listener| !has_routes(listener)) {
+                let finding = Finding::error(span, format!("`{name}` has no routes"));
+                self.error(finding.expecting("a listener without `redirect` and `validate`"));
+            }
+        }
     }
 
     fn kind(
@@ -219,6 +282,16 @@ impl Default for ListenerLimits {
             streams: const { NonZeroU32::new(128).unwrap() },
             body_bytes: const { NonZeroU64::new(64 << 20).unwrap() },
             body_rate: const { NonZeroU64::new(1 << 10).unwrap() },
+        }
+    }
+}
+
+/// True if nobody gets in without a certificate.
+fn proves_everybody(kind: &ListenerKind) -> bool {
+    match kind {
+        ListenerKind::Plain | ListenerKind::Redirect => false,
+        ListenerKind::Tls(tls) => {
+            tls.hosts.values().chain([&tls.policy]).all(|policy| policy.client == ClientMode::Required)
         }
     }
 }

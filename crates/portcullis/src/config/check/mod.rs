@@ -11,6 +11,7 @@ mod operation;
 mod route;
 mod store;
 mod token;
+mod upgrade;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     let limits = check.entries(file.limits, |check, _, limit| check.limit(limit));
     let listeners = check
         .entries(Some(file.listeners), |check, name, listener| check.listener(name.value, listener, &limits));
+    check.judging(&listeners);
     check.binds(&listeners, file.admin.as_ref());
     check.challenges(&certificates, &listeners);
     let (tokens, key_paths) = check.tokens(tokens, &listeners);
@@ -90,6 +92,8 @@ struct Check<'a> {
     stores: Stores,
     upstreams: Section,
     limits: Section,
+    /// Listeners by whose routes other proxies' requests are judged.
+    judging: Vec<Spanned<Name>>,
     /// The claims that any issuer maps, even one with an error: their types, and where each is mapped first.
     claims: BTreeMap<Name, (ClaimKind, Span)>,
 }
@@ -108,6 +112,7 @@ impl<'a> Check<'a> {
             stores: Stores::new(file.secrets.as_ref()),
             upstreams: Section::new("upstream", file.upstreams.as_ref()),
             limits: Section::new("limit", file.limits.as_ref()),
+            judging: Vec::new(),
             claims: BTreeMap::new(),
         }
     }

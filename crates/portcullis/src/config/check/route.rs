@@ -76,6 +76,8 @@ impl Check<'_> {
         };
         let action = self.action(said, &around);
         let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
+        let methods: Vec<_> = methods.into_iter().map(|method| method.value.0).collect();
+        let upgrades = self.upgrades(raw.upgrade, action.as_ref(), &methods);
         let fields = self.fields(flat(raw.headers), &mut places);
         let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
         let token = match raw.token {
@@ -91,7 +93,8 @@ impl Check<'_> {
             on,
             host: host?,
             path: path?,
-            methods: methods.into_iter().map(|method| method.value.0).collect(),
+            methods,
+            upgrades,
             authenticate: authenticate?,
             limits,
             concurrency: flat(raw.concurrency).map(|count| count.0),
@@ -118,10 +121,16 @@ impl Check<'_> {
         let mut names = Vec::new();
         for Spanned { value, span } in self.names(on, "listener") {
             let Some(name) = self.listeners.resolve(value, span, self.findings) else { continue };
-            if listeners.get(&name).is_some_and(|listener| matches!(listener.kind, ListenerKind::Redirect)) {
+            let listener = listeners.get(&name);
+            if listener.is_some_and(|listener| matches!(listener.kind, ListenerKind::Redirect)) {
                 let finding =
                     Finding::error(span, format!("`{name}` redirects everything to TLS, it has no routes"));
                 self.error(finding.expecting("a listener without `redirect`"));
+            }
+            if listener.is_some_and(|listener| listener.validate.is_some()) {
+                let finding =
+                    Finding::error(span, format!("`{name}` answers other proxies, it has no routes"));
+                self.error(finding.expecting("a listener without `validate`"));
             }
             if names.contains(&name) {
                 self.error(Finding::error(span, format!("`{name}` a second time")));

@@ -94,6 +94,10 @@ impl Check<'_> {
                 let finding = Finding::error(span, format!("`{name}` redirects everything to TLS"));
                 self.error(finding.expecting("a listener without `redirect`"));
             }
+            if listeners.get(&name).is_some_and(|listener| listener.validate.is_some()) {
+                let finding = Finding::error(span, format!("`{name}` answers other proxies only"));
+                self.error(finding.expecting("a listener without `validate`"));
+            }
             if let Some(first) = paths.0.insert((name.clone(), path.clone()), span) {
                 let finding = Finding::error(span, format!("`{path}` on `{name}` is taken by other keys"));
                 self.error(finding.expecting("another `path`").related(first, "those are at"));

@@ -20,6 +20,11 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tls: Option<Field<ListenerTls>>,
     /// What one peer, and all of them, may take.
     pub(in crate::config) limits: Option<Field<ListenerLimits>>,
+    /// `required`: each connection begins with a header of the PROXY protocol (version 1 or 2) from one of
+    /// `trusted_proxies`, and others are closed; the client's address is the one that it names. Default: `off`.
+    pub(in crate::config) proxy_protocol: Option<Field<ProxyProtocol>>,
+    /// Answer other proxies whether a request may pass, by the routes of another listener. Then the listener has no routes.
+    pub(in crate::config) validate: Option<Field<Validate>>,
     /// Proxies in front whose forwarding fields count. Default: none.
     pub(in crate::config) trusted_proxies: Option<Field<Vec<Field<Network>>>>,
     /// Limits (key: address) that each new connection is charged to.
@@ -32,6 +37,36 @@ pub(in crate::config) struct Listener {
 pub(in crate::config) enum Redirect {
     /// To the same URL over TLS.
     Https,
+}
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ProxyProtocol {
+    /// They do not.
+    Off,
+    /// They do.
+    Required,
+}
+
+/// What other proxies are answered.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Validate {
+    /// The listener by whose routes their requests are judged.
+    pub(in crate::config) routes_of: Field<Name>,
+    /// How they ask: `forward_auth` (default; nginx, Traefik, Caddy, HAProxy) or `ext_authz` (Envoy, gRPC).
+    pub(in crate::config) protocol: Option<Field<ValidateProtocol>>,
+}
+
+/// How other proxies ask.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum ValidateProtocol {
+    /// By an HTTP request that describes another one in its fields.
+    ForwardAuth,
+    /// By Envoy's `envoy.service.auth.v3.Authorization/Check`.
+    ExtAuthz,
 }
 
 /// TLS of a listener.

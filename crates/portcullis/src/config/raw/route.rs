@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::config::reader::{Entries, Field};
 use crate::config::values::field::{FieldTemplate, FinalStatus, RouteMethod, SetField};
+use crate::config::values::network::UpgradeProtocol;
 use crate::config::values::pattern::{Name, PathPrefix, RouteHost, RoutePath};
 use crate::config::values::quantity::Count;
 use crate::config::values::rule::{
@@ -41,6 +42,9 @@ pub(in crate::config) struct Route {
     pub(in crate::config) redirect: Option<Field<Redirect>>,
     /// How the path changes on the way to the upstream.
     pub(in crate::config) rewrite: Option<Field<Rewrite>>,
+    /// Protocols that callers may speak instead of HTTP, with the upstream's consent: `websocket`. Over HTTP/1.1 and HTTP/2.
+    /// Default: none; whoever asks gets the answer to the plain request.
+    pub(in crate::config) upgrade: Option<Field<Vec<Field<UpgradeProtocol>>>>,
     /// Labels that policies may read.
     pub(in crate::config) labels: Option<Field<Entries<Name, String>>>,
     /// What unusual paths mean here.

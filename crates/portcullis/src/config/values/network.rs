@@ -1,10 +1,11 @@
-//! Addresses, networks and URLs.
+//! Addresses, networks, URLs, and protocols other than HTTP.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use proxy::upgrade::{Protocol, ProtocolError};
 use url::{Host, Url};
 
 use super::{Misread, Word, words};
@@ -38,6 +39,24 @@ impl Word for Network {
         }
         Err(format!("`{network}` has bits set behind its prefix; the network is `{}`", network.trunc())
             .into())
+    }
+}
+
+/// A protocol that a route lets through instead of HTTP.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct UpgradeProtocol(pub(in crate::config) Protocol);
+
+impl Word for UpgradeProtocol {
+    const EXPECTED: &'static str = "a protocol to upgrade to, such as `websocket`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        Protocol::parse(text).map(Self).map_err(|error| match error {
+            ProtocolError::Malformed => Misread::Other,
+            ProtocolError::CarriesRequests => {
+                format!("`{text}` is HTTP again, or carries it: requests inside it would pass no policy")
+                    .into()
+            }
+        })
     }
 }
 
@@ -198,6 +217,7 @@ words! {
     FetchUrl: "^https?://.+$",
     VaultAddress: "^https?://[^/]+/?$",
     AcmeDirectory: "^https?://.+$",
+    UpgradeProtocol: r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?$",
 }
 
 pub(super) fn without_credentials(text: &str) -> Result<Url, Misread> {
