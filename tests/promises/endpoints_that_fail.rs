@@ -60,7 +60,7 @@ fn no_request_fails_beside_a_dead_endpoint_and_it_is_left_out() {
         let told =
             scene.site.portcullis(&["status", "--format", "json", "--socket", socket.to_str().unwrap()]);
         let told: Value = serde_json::from_str(&told.stdout).unwrap();
-        let state = |endpoint: &str| told["upstreams"]["app"][endpoint]["state"].clone();
+        let state = |endpoint: &str| told["upstreams"]["app"]["endpoints"][endpoint]["state"].clone();
         (state(&dead) == "ejected" && state(&good.url()) == "usable").then_some(())
     });
 }
@@ -138,6 +138,66 @@ fn what_is_known_of_an_endpoint_outlives_a_reload() {
     assert_eq!(connects(), 1.0, "it is still left out");
 }
 
+#[test]
+fn an_endpoint_that_fails_its_checks_gets_nothing_until_it_passes_them() {
+    let (scene, backends) = (Scene::new(), [Mode::Answer; 2].map(Backend::start));
+    backends[0].checks_say("503 No");
+    let mut config = with_endpoints(&scene, &json!([backends[0].url(), backends[1].url()]));
+    config["upstreams"]["app"]["health"] =
+        json!({ "path": "/healthz", "every": "50ms", "timeout": "50ms", "healthy": 2, "unhealthy": 3 });
+    let gateway = scene.site.start(&config);
+    let failing = "portcullis_upstream_checks_total{upstream=\"app\",result=\"failed\"}";
+    eventually("it was checked", || (gateway.metric(failing) >= 1.0).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(gateway.ask(Ask::get(API, "/x")).status, 200);
+    }
+    assert_eq!((backends[0].requests(), backends[1].requests()), (0, 20), "though it would have answered");
+    backends[0].checks_say("200 OK");
+    eventually("it is used again", || {
+        assert_eq!(gateway.ask(Ask::get(API, "/x")).status, 200);
+        (backends[0].requests() > 0).then_some(())
+    });
+    backends.iter().for_each(|backend| backend.checks_say("500 No"));
+    let before = backends[0].checks();
+    eventually("both fail their checks", || (backends[0].checks() > before + 4).then_some(()));
+    for _ in 0..10 {
+        assert_eq!(gateway.ask(Ask::get(API, "/x")).status, 200, "below the floor all are asked");
+    }
+}
+
+#[test]
+fn what_belongs_together_stays_together_and_only_the_dead_ones_move() {
+    let (scene, backends) = (Scene::new(), [Mode::Answer; 3].map(Backend::start));
+    let urls: Vec<_> = backends.iter().map(Backend::url).collect();
+    let mut config = with_endpoints(&scene, &json!(urls));
+    config["upstreams"]["app"]["balance"] = json!({ "consistent_hash": { "field": "x-tenant" } });
+    let gateway = scene.site.start(&config);
+    let tenants: Vec<String> = (0..12).map(|n| format!("tenant-{n}")).collect();
+    // Where the requests of a tenant go.
+    let home = |tenant: &str| {
+        let before = backends.each_ref().map(Backend::requests);
+        for _ in 0..3 {
+            assert_eq!(gateway.ask(Ask::get(API, "/x").header("x-tenant", tenant)).status, 200);
+        }
+        (0..3).find(|place| backends[*place].requests() == before[*place] + 3)
+    };
+    let homes: Vec<_> = tenants.iter().map(|tenant| home(tenant)).collect();
+    assert!(homes.iter().all(Option::is_some), "{homes:?}");
+    assert!((0..3).all(|place| homes.contains(&Some(place))), "12 tenants and 3 endpoints: {homes:?}");
+    backends[1].be(Mode::Die);
+    // Until it is left out every request of its tenants begins there.
+    eventually("it is left out", || {
+        tenants.iter().for_each(|tenant| {
+            assert!(gateway.ask(Ask::get(API, "/x").header("x-tenant", tenant)).status == 200)
+        });
+        (gateway.metric("portcullis_upstream_ejections_total{upstream=\"app\"}") >= 1.0).then_some(())
+    });
+    for (tenant, former) in tenants.iter().zip(&homes) {
+        let now = home(tenant);
+        assert!(now == *former || (*former == Some(1) && now.is_some()), "{tenant}: {former:?} to {now:?}");
+    }
+}
+
 fn failed_connects(gateway: &Gateway) -> f64 {
     gateway.metric("portcullis_upstream_connects_total{upstream=\"app\",result=\"refused\"}")
 }
@@ -152,7 +212,20 @@ pub(crate) fn with_endpoints(scene: &Scene, endpoints: &Value) -> Value {
 /// An upstream that counts the requests whose heads arrived.
 pub(crate) struct Backend {
     address: SocketAddr,
-    shared: Arc<(AtomicUsize, Mutex<Mode>)>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mode: Mutex<Mode>,
+    /// What `/healthz` answers, which does not count as a request.
+    health: Mutex<&'static str>,
+    requests: AtomicUsize,
+    checks: AtomicUsize,
+    connections: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    /// The values of `x-once`.
+    once: Mutex<Vec<String>>,
 }
 
 /// What it does with a request.
@@ -169,17 +242,41 @@ pub(crate) enum Mode {
 
 impl Backend {
     pub(crate) fn start(mode: Mode) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let backend = Self::on(("127.0.0.1", 0)).unwrap();
+        backend.be(mode);
+        backend
+    }
+
+    /// One that answers, at this address; nothing if it is taken.
+    pub(crate) fn on(address: (&str, u16)) -> Option<Self> {
+        let listener = TcpListener::bind(address).ok()?;
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new((AtomicUsize::new(0), Mutex::new(mode)));
+        let shared = Arc::new(Shared {
+            mode: Mutex::new(Mode::Answer),
+            health: Mutex::new("200 OK"),
+            requests: AtomicUsize::new(0),
+            checks: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+            once: Mutex::default(),
+        });
         let state = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let state = state.clone();
-                thread::spawn(move || while serve(stream.as_ref().unwrap(), &state).is_some() {});
+                thread::spawn(move || {
+                    state.connections.fetch_add(1, Ordering::SeqCst);
+                    while serve(stream.as_ref().unwrap(), &state).is_some() {}
+                    state.connections.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, shared }
+        Some(Self { address, shared })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -187,30 +284,67 @@ impl Backend {
     }
 
     pub(crate) fn be(&self, mode: Mode) {
-        *self.shared.1.lock().unwrap() = mode;
+        *self.shared.mode.lock().unwrap() = mode;
+    }
+
+    /// What checks are answered, such as `503 No`.
+    pub(crate) fn checks_say(&self, status: &'static str) {
+        *self.shared.health.lock().unwrap() = status;
+    }
+
+    pub(crate) fn checks(&self) -> usize {
+        self.shared.checks.load(Ordering::SeqCst)
+    }
+
+    /// Open ones.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.most_at_once.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn once(&self) -> Vec<String> {
+        self.shared.once.lock().unwrap().clone()
     }
 
     pub(crate) fn requests(&self) -> usize {
-        self.shared.0.load(Ordering::SeqCst)
+        self.shared.requests.load(Ordering::SeqCst)
     }
 }
 
 /// Serves one request; `None` ends the connection.
-fn serve(mut stream: &TcpStream, (requests, mode): &(AtomicUsize, Mutex<Mode>)) -> Option<()> {
+fn serve(mut stream: &TcpStream, shared: &Shared) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         stream.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
     }
-    requests.fetch_add(1, Ordering::SeqCst);
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    if head.starts_with("get /healthz ") {
+        shared.checks.fetch_add(1, Ordering::SeqCst);
+        let status = *shared.health.lock().unwrap();
+        return write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").ok();
+    }
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    let once = head.lines().find_map(|line| line.strip_prefix("x-once: "));
+    shared.once.lock().unwrap().extend(once.map(str::to_owned));
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "))
         .map_or(0, |length| length.parse().unwrap());
     stream.read_exact(&mut vec![0; length]).ok()?;
-    let mode = *mode.lock().unwrap();
+    let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+    let mode = *shared.mode.lock().unwrap();
+    let answered = answer(stream, mode);
+    shared.at_once.fetch_sub(1, Ordering::SeqCst);
+    answered
+}
+
+fn answer(mut stream: &TcpStream, mode: Mode) -> Option<()> {
     match mode {
         Mode::Die => return None,
         Mode::Half => {

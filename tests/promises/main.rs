@@ -12,6 +12,7 @@
     reason = "tests: a panic is a failed test"
 )]
 
+mod name_server;
 mod scene;
 mod vault_scene;
 
@@ -42,6 +43,7 @@ mod certificates_over_acme;
 mod dev_prints_commands_that_work;
 mod drain_and_upgrade;
 mod eight_connections_spread_over_cores;
+mod endpoints_by_name;
 mod endpoints_that_fail;
 mod http2_by_the_book;
 mod least_privilege_policy;
@@ -53,6 +55,7 @@ mod slow_readers_hold_nothing;
 mod trust_from_vault_pki;
 mod uploads_end_with_their_proof;
 mod upstream_credentials_stay_with_the_gateway;
+mod upstreams_under_pressure;
 mod vault_contract;
 mod vault_issues_tokens;
 mod vault_logins;

@@ -28,7 +28,7 @@ use crate::snapshot::Snapshot;
 use crate::token::MintedTokens;
 use crate::token_cache::TokenCache;
 use crate::tunnel::{PIECE, Pulse};
-use crate::upstream::Pools;
+use crate::upstream::{Pools, Queues};
 
 /// Which core this is, counted from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,6 +94,7 @@ pub struct Core {
     pub(crate) decider: RefCell<Decider>,
     pub(crate) deny: Deny,
     pub(crate) pools: RefCell<Pools>,
+    pub(crate) queues: RefCell<Queues>,
     pub(crate) log: RefCell<CoreLog>,
     pub(crate) trace_ids: TraceIds,
     pub(crate) metrics: Arc<Metrics>,
@@ -252,6 +253,7 @@ fn run(
         decider: RefCell::new(Decider::new()),
         deny: Deny::new(spec.deny, id, spec.metrics.clone()),
         pools: RefCell::default(),
+        queues: RefCell::default(),
         log: RefCell::new(spec.access_log.core()),
         trace_ids: TraceIds::new(),
         metrics: spec.metrics,

@@ -142,12 +142,26 @@ pub enum Refusal {
     /// No connection to any endpoint.
     #[error("upstream `{0}` cannot be reached")]
     UpstreamConnect(String),
+    /// Nothing of the upstream answered for a while: it is left alone.
+    #[error("upstream `{upstream}` is left alone for a while: nothing of it answered")]
+    UpstreamOpen {
+        /// The upstream's name.
+        upstream: String,
+        /// Seconds until it is tried again.
+        retry_after: u64,
+    },
     /// The upstream's answer is no HTTP, was cut short, or switches protocols unasked.
     #[error("upstream `{0}` gave a bad answer")]
     UpstreamProtocol(String),
+    /// The upstream has as many requests as it may, and nobody else may wait for it.
+    #[error("upstream `{0}` has as many requests as it takes")]
+    UpstreamSaturated(String),
     /// The upstream did not answer in time.
     #[error("upstream `{0}` did not answer in time")]
     UpstreamTimeout(String),
+    /// No name of the upstream has resolved to an address yet.
+    #[error("no name of upstream `{0}` resolves to an address")]
+    UpstreamUnresolved(String),
     /// The target is longer than the listener allows.
     #[error("the request target is too long")]
     UriTooLong,
@@ -211,8 +225,11 @@ impl Refusal {
             Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
             Self::Upgrade(_) => (StatusCode::BAD_REQUEST, "UPGRADE_INVALID", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
+            Self::UpstreamOpen { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_OPEN", Upstream),
             Self::UpstreamProtocol(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_PROTOCOL", Upstream),
+            Self::UpstreamSaturated(_) => (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_SATURATED", Upstream),
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
+            Self::UpstreamUnresolved(_) => (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_UNRESOLVED", Upstream),
             Self::UriTooLong => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG", Client),
         }
     }
@@ -246,11 +263,16 @@ impl Refusal {
             Self::Upgrade(UpgradeError::Version) => {
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
+            Self::UpstreamOpen { retry_after, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(*retry_after));
+            }
             Self::ConcurrencyReached
             | Self::CredentialUnavailable { .. }
             | Self::Draining
             | Self::KeysUnavailable { .. }
-            | Self::TokenUnavailable { .. } => {
+            | Self::TokenUnavailable { .. }
+            | Self::UpstreamSaturated(_)
+            | Self::UpstreamUnresolved(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -5,13 +5,19 @@
 //! proves is swapped with the pool: connections that were made under a former credential are not used again.
 //!
 //! Several [`endpoints`] stand in for each other: which one is asked [`balance`] says, which one is left out [`health`], and how
-//! much may be tried twice [`budget`]. An only endpoint costs none of that.
+//! much may be tried twice [`budget`]. An only endpoint costs none of that. [`admission`] says whether an upstream is asked at all.
 
+mod admission;
+mod affinity;
 mod balance;
 mod budget;
+mod bulkhead;
+mod check;
+mod circuit;
 mod connect;
 mod credential;
 mod endpoints;
+mod fair;
 mod health;
 mod pool;
 mod send;
@@ -29,11 +35,16 @@ use tokio::time::Instant;
 use crate::core::Core;
 use crate::refusal::Refusal;
 
+pub use admission::Breaker;
+pub use affinity::HashKey;
 pub use balance::{Balance, Balancing};
 pub use budget::Budget;
+pub use bulkhead::{Bulkhead, BulkheadRules, QueueRules, Queues};
+pub use check::{Check, CheckError};
+pub use circuit::{Circuit, CircuitRules, CircuitState};
 pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
-pub use health::{Ejection, Health};
+pub use health::{Ejection, Health, HealthState, Turn};
 pub use pool::{PoolKey, Pools, WeakPoolKey};
 pub use send::{Answer, Returning, send};
 
@@ -56,6 +67,8 @@ pub struct Upstream {
     pub series: Arc<UpstreamSeries>,
     /// How its endpoints are used.
     pub balancing: Balancing,
+    /// What stands at its door.
+    pub breaker: Option<Breaker>,
 }
 
 /// Whom a request is sent for: requests of one origin can be kept together or apart.

@@ -14,7 +14,8 @@ use prometheus_client::registry::Registry;
 
 use crate::collect::Collect;
 use crate::per_core::{Counter, Level, Words};
-use crate::series::{LimitSeries, ListenerSeries, RouteSeries, TokenSeries, UpstreamSeries};
+use crate::series::{LimitSeries, ListenerSeries, RouteSeries, TokenSeries};
+use crate::upstream::UpstreamSeries;
 
 /// All metrics of the process. Cheap to share; see the module's header for what bounds it.
 pub struct Metrics {
@@ -58,6 +59,21 @@ pub struct SecretStore {
     pub requests: Vec<(&'static str, &'static str, u64)>,
 }
 
+/// What is known of a name that endpoints have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResolvedName {
+    /// The name.
+    pub name: String,
+    /// Whether the last look-up found something.
+    pub is_resolved: bool,
+    /// Addresses that are used.
+    pub addresses: usize,
+    /// Look-ups of this process that found something.
+    pub good: u64,
+    /// Look-ups of this process that did not.
+    pub bad: u64,
+}
+
 impl Metrics {
     /// Metrics for `cores` traffic cores, numbered from 0. A core out of range counts beside them.
     #[must_use]
@@ -66,6 +82,12 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Collect(Arc::clone(&series))));
         Arc::new(Self { series, registry })
+    }
+
+    /// How many traffic cores there are.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.series.cores
     }
 
     /// The series of a route; hold the handle as long as the route is configured.
@@ -156,6 +178,11 @@ impl Metrics {
     /// Takes over what is known of the stores of secrets; for a tick of the control runtime.
     pub fn secret_stores(&self, stores: Vec<SecretStore>) {
         *lock(&self.series.stores) = stores;
+    }
+
+    /// Takes over what is known of the names of endpoints; for a tick of the control runtime.
+    pub fn names(&self, names: Vec<ResolvedName>) {
+        *lock(&self.series.names) = names;
     }
 
     /// Counts a panic that cost a connection or a task.
@@ -251,6 +278,7 @@ pub(crate) struct Series {
     pub(crate) deny_entries: Mutex<Vec<(&'static str, u64)>>,
     pub(crate) shadow: Mutex<Vec<(String, &'static str, u64)>>,
     pub(crate) stores: Mutex<Vec<SecretStore>>,
+    pub(crate) names: Mutex<Vec<ResolvedName>>,
     pub(crate) panics: Counter,
     pub(crate) access_log_dropped: AtomicU64,
     pub(crate) material: Mutex<BTreeMap<(Material, String), MaterialState>>,
@@ -289,6 +317,7 @@ impl Series {
             deny_entries: Mutex::default(),
             shadow: Mutex::default(),
             stores: Mutex::default(),
+            names: Mutex::default(),
             panics: Counter::new(cores),
             access_log_dropped: AtomicU64::new(0),
             material: Mutex::default(),

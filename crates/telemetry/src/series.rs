@@ -4,8 +4,8 @@
 //! exists; the same name gives the same handle, so that counters survive a reload; when the last holder is gone,
 //! the next scrape forgets the series.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::per_core::{Counter, Level, PerCore, Words};
@@ -151,60 +151,6 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.listener.open.change(self.core, -1);
         self.listener.by_core.change(self.core, -1);
-    }
-}
-
-/// What became of connections and requests to an upstream.
-#[derive(Debug)]
-pub struct UpstreamSeries {
-    pub(crate) connects: Words,
-    pub(crate) requests: Words,
-    pub(crate) retries: Words,
-    pub(crate) over_budget: Counter,
-    pub(crate) ejections: Counter,
-    pub(crate) endpoints: Mutex<Vec<(String, bool)>>,
-}
-
-impl UpstreamSeries {
-    pub(crate) fn new(cores: usize) -> Self {
-        Self {
-            connects: Words::new(cores),
-            requests: Words::new(cores),
-            retries: Words::new(cores),
-            over_budget: Counter::new(cores),
-            ejections: Counter::new(cores),
-            endpoints: Mutex::default(),
-        }
-    }
-
-    /// Counts an attempt to connect, by its result (`ok`, `refused`, `timeout`).
-    pub fn connected(&self, core: usize, result: &'static str) {
-        self.connects.add(core, result);
-    }
-
-    /// Counts a request, by its result (`ok`, `retried`, `timeout`, `client`, `protocol`).
-    pub fn requested(&self, core: usize, result: &'static str) {
-        self.requests.add(core, result);
-    }
-
-    /// Counts a request that is sent again, by why (`stale`, `not_connected`, `not_sent`, `died`).
-    pub fn retried(&self, core: usize, why: &'static str) {
-        self.retries.add(core, why);
-    }
-
-    /// Counts a request that is not sent again because too many were.
-    pub fn over_budget(&self, core: usize) {
-        self.over_budget.add(core);
-    }
-
-    /// Counts an endpoint that is left out from now on.
-    pub fn ejected(&self, core: usize) {
-        self.ejections.add(core);
-    }
-
-    /// Takes over which endpoints are used; for a tick of the control runtime.
-    pub fn endpoints(&self, usable: Vec<(String, bool)>) {
-        *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = usable;
     }
 }
 

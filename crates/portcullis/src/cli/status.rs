@@ -61,6 +61,7 @@ fn text(status: &Value) -> String {
         trust(status),
         keys(status),
         endpoints(status),
+        breakers(status),
         stores(status),
         material(status),
         shadows(status),
@@ -121,7 +122,7 @@ fn listeners(status: &Value) -> Option<String> {
 /// Endpoints that others can stand in for.
 fn endpoints(status: &Value) -> Option<String> {
     let upstreams = status["upstreams"].as_object()?.iter();
-    let several = upstreams.filter_map(|(name, entry)| Some((name, entry.as_object()?)));
+    let several = upstreams.filter_map(|(name, entry)| Some((name, entry["endpoints"].as_object()?)));
     let by_name = several.filter(|(_, endpoints)| endpoints.len() > 1).flat_map(|(name, endpoints)| {
         endpoints.iter().map(move |(endpoint, entry)| (format!("{name} {endpoint}"), entry.clone()))
     });
@@ -129,6 +130,21 @@ fn endpoints(status: &Value) -> Option<String> {
     table("endpoint", &["state", "failures"], &by_name, |entry| {
         let color = if entry["state"] == "usable" { Color::Green } else { Color::Red };
         vec![cell(&entry["state"]).fg(color), cell(&entry["failures"])]
+    })
+}
+
+/// Upstreams that somebody stands before.
+fn breakers(status: &Value) -> Option<String> {
+    let upstreams = status["upstreams"].as_object()?.iter();
+    let guarded = upstreams.filter(|(_, entry)| !entry["circuit"].is_null() || !entry["in_flight"].is_null());
+    let by_name = Value::Object(guarded.map(|(name, entry)| (name.clone(), entry.clone())).collect());
+    table("upstream", &["circuit", "in flight", "waiting"], &by_name, |entry| {
+        let color = if matches!(entry["circuit"].as_str(), None | Some("closed")) {
+            Color::Green
+        } else {
+            Color::Red
+        };
+        vec![cell(&entry["circuit"]).fg(color), cell(&entry["in_flight"]), cell(&entry["waiting"])]
     })
 }
 
@@ -293,9 +309,10 @@ mod tests {
                 "seconds_left": -86_400 }, "spare": null },
             "trust": {}, "keys": {},
             "upstreams": {
-                "alone": { "http://127.0.0.1:1": { "state": "usable", "failures": 0 } },
-                "app": { "http://127.0.0.1:2": { "state": "ejected", "failures": 4 },
-                    "http://127.0.0.1:3": { "state": "usable", "failures": 0 } },
+                "alone": { "endpoints": { "http://127.0.0.1:1": { "state": "usable", "failures": 0 } } },
+                "app": { "endpoints": { "http://127.0.0.1:2": { "state": "ejected", "failures": 4 },
+                    "http://127.0.0.1:3": { "state": "usable", "failures": 0 } } },
+                "tight": { "endpoints": {}, "circuit": "half_open", "in_flight": 7, "waiting": 3 },
             },
         });
         let shown = anstream::adapter::strip_str(&text(&status)).to_string();
@@ -311,6 +328,8 @@ mod tests {
             "not loaded",
             "app http://127.0.0.1:2",
             "ejected",
+            "tight",
+            "half_open",
         ] {
             assert!(shown.contains(part), "`{part}` is missing:\n{shown}");
         }

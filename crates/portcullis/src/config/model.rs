@@ -20,7 +20,6 @@ use super::problem::Span;
 pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
 pub use super::raw::operation::{LogFormat, LogLevel};
-pub use super::raw::upstream::Balance;
 pub use super::routes::*;
 pub use super::secrets::*;
 pub use super::upstreams::*;

@@ -27,6 +27,7 @@ use super::issuers::LivingIssuer;
 use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
+use super::names::{HeldName, HostName, Question, questions};
 use super::pools::PoolKeys;
 use super::slots::Held;
 use super::stores::{LivingStore, Tasks};
@@ -49,7 +50,9 @@ pub(super) struct Living {
     /// What keeps material from stores fresh.
     pub(super) jobs: BTreeMap<JobKey, Arc<LivingJob>>,
     pub(super) limits: BTreeMap<Name, LivingLimit>,
-    pub(super) upstreams: BTreeMap<Name, LivingUpstream>,
+    pub(super) upstreams: BTreeMap<Name, Arc<LivingUpstream>>,
+    /// What endpoints are called that have no address.
+    pub(super) names: BTreeMap<Question, Arc<HeldName>>,
     concurrency: BTreeMap<Name, Arc<Concurrency>>,
     listeners: BTreeMap<Name, LivingListener>,
     pub(super) pools: Arc<PoolKeys>,
@@ -86,6 +89,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) addresses: &'a BTreeMap<Name, SocketAddr>,
     /// The stores of secrets.
     pub(super) stores: &'a BTreeMap<Name, Arc<LivingStore>>,
+    /// The names of endpoints that were looked up; others are, but not yet.
+    pub(super) names: &'a BTreeMap<Question, Arc<HeldName>>,
     /// Where minted tokens are signed that no core can sign.
     pub(super) tasks: &'a Tasks,
 }
@@ -103,6 +108,7 @@ pub fn rehearse(config: &Config, engine: Engine) -> Result<Snapshot, String> {
         metrics: &metrics,
         addresses: &addresses,
         stores: &stores,
+        names: &BTreeMap::new(),
         tasks: &tasks,
     };
     Living::default()
@@ -149,6 +155,13 @@ impl Living {
                 _ => Arc::new(HeldCredential::new(definition.clone())),
             };
             next.credentials.insert(name.clone(), held);
+        }
+        for question in config.upstreams.values().flat_map(questions) {
+            let held = next.names.entry(question);
+            held.or_insert_with_key(|question| match around.names.get(question) {
+                Some(held) => Arc::clone(held),
+                None => Arc::new(HeldName::new(question.clone())),
+            });
         }
         for (name, definition) in &config.upstreams {
             let upstream =
@@ -256,6 +269,14 @@ impl Living {
             });
         }
         Ok(routes)
+    }
+
+    /// What is known of a name of an endpoint.
+    pub(super) fn name(&self, question: Question) -> Arc<HostName> {
+        match self.names.get(&question) {
+            Some(held) => Arc::clone(&held.name),
+            None => Arc::clone(&HeldName::new(question).name),
+        }
     }
 
     /// The cap of a route: slots that are taken count on under another cap.

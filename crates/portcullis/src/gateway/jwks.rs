@@ -120,7 +120,7 @@ fn backoff(failures: u32, refresh: Duration) -> Duration {
 
 /// 80 to 100 % of a pause, so that gateways that started together do not ask together. The clock's nanoseconds are random
 /// enough for that.
-fn jittered(pause: Duration, now: SystemTime) -> Duration {
+pub(super) fn jittered(pause: Duration, now: SystemTime) -> Duration {
     let nanoseconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     pause.mul_f64(0.8 + 0.2 * f64::from(nanoseconds % 1000) / 1000.0)
 }

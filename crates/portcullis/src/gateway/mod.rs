@@ -4,11 +4,14 @@
 //! any step fail, the generation that serves goes on, and the failure is seen in the log, a gauge and `status`.
 
 mod acme;
+mod checks;
 mod control;
 mod credentials;
 mod deny;
+mod dns;
 mod doors;
 mod drill;
+mod endpoints;
 mod fetch;
 mod generation;
 mod issuers;
@@ -16,6 +19,7 @@ mod jobs;
 mod jwks;
 mod listeners;
 mod material;
+mod names;
 mod pools;
 mod prepare;
 mod reload;

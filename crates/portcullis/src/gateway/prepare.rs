@@ -20,6 +20,7 @@ use super::credentials;
 use super::generation::Living;
 use super::jobs::{Begun, Job, JobKey, NewJob, Tried};
 use super::material::subject;
+use super::names::{self, HeldName, Question};
 use super::stores::{self, LivingStore, Tasks};
 use super::tokens;
 use super::wall_clock;
@@ -48,6 +49,8 @@ pub(super) struct Prepared {
     pub(super) checked: Checked,
     pub(super) stores: BTreeMap<Name, Arc<LivingStore>>,
     pub(super) jobs: BTreeMap<JobKey, NewJob>,
+    /// The names of endpoints, the new ones looked up once.
+    pub(super) names: BTreeMap<Question, Arc<HeldName>>,
 }
 
 /// When a configuration is prepared: what an absent store means depends on it.
@@ -99,7 +102,8 @@ pub(super) async fn prepare(
         }
     }
     if faults.is_empty() {
-        return Ok(Prepared { checked, stores, jobs });
+        let names = names::prepare(&checked.config, &former.names).await;
+        return Ok(Prepared { checked, stores, jobs, names });
     }
     jobs.into_values().for_each(|job| job.begun.abandon(tasks));
     Err(problems(&checked, faults))

@@ -25,6 +25,7 @@ use super::jobs::{self, JobKey};
 use super::jwks::Fetcher;
 use super::listeners::missing;
 use super::material::{self, Tell};
+use super::names::{self, HeldName, Question};
 use super::prepare::Prepared;
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
@@ -46,6 +47,8 @@ pub(super) struct Reloader {
     pub(super) closed: Sockets,
     /// Material of jobs that has ended: the gateway is not ready without it.
     pub(super) ended: BTreeMap<JobKey, Pending>,
+    /// Names of endpoints whose last look-up failed.
+    pub(super) unresolved: Vec<String>,
     /// Where the listeners of the serving generation listen.
     pub(super) addresses: BTreeMap<Name, SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
@@ -183,18 +186,19 @@ impl Reloader {
     /// # Errors
     /// When a socket can't be bound or names can't become handles; nothing has changed then.
     pub(super) fn publish(&mut self, prepared: Prepared) -> Result<u64, String> {
-        let Prepared { checked, stores, jobs } = prepared;
+        let Prepared { checked, stores, jobs, names } = prepared;
         let Checked { config, material, engine, compiler, fingerprint, warnings, .. } = checked;
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
         let kept = self.deny.open(config.denied.state.as_deref());
-        let built =
-            kept.and_then(|kept| Ok((kept, self.build(&config, engine, &stores)?))).and_then(|built| {
+        let built = kept.and_then(|kept| Ok((kept, self.build(&config, engine, &stores, &names)?))).and_then(
+            |built| {
                 let policy = std::thread::Builder::new().name("policy".to_owned());
                 policy.spawn(move || compiler.run()).map_err(|error| error.to_string())?;
                 Ok(built)
-            });
+            },
+        );
         let (kept, Built { sockets, addresses, snapshot, mut living }) = match built {
             Ok(built) => built,
             Err(error) => {
@@ -227,6 +231,7 @@ impl Reloader {
         self.material.retain(&self.living, &self.readiness);
         self.metrics.retain_material(|kind, name| material::is_configured(kind, name, &self.living));
         self.fetch_keys();
+        self.keep_endpoints();
         if let Err(error) = self.log_level.set(log_filter(config.log_level)) {
             tracing::warn!(%error, "the log goes on at its former level");
         }
@@ -244,6 +249,7 @@ impl Reloader {
         config: &Config,
         engine: Engine,
         stores: &BTreeMap<Name, Arc<LivingStore>>,
+        names: &BTreeMap<Question, Arc<HeldName>>,
     ) -> Result<Built, String> {
         let former = self.serving.as_ref().map(|config| &config.listeners);
         let bind = |name: &Name| config.listeners.get(name).map(|listener| listener.bind);
@@ -260,6 +266,7 @@ impl Reloader {
             metrics: &self.metrics,
             addresses: &addresses,
             stores,
+            names,
             tasks: &self.work,
         };
         let (snapshot, living) =
@@ -301,6 +308,7 @@ impl Reloader {
         }
         self.living.tokens.values().for_each(|token| token.keys.look(now));
         self.living.upstreams.values().for_each(|living| living.look(tokio::time::Instant::now()));
+        self.look_at_names();
         self.open_listeners();
         self.living.note_ended(&mut self.ended, &self.readiness, now);
         self.metrics.secret_stores(self.living.store_counts(now));
@@ -364,6 +372,32 @@ impl Reloader {
                 self.tasks.spawn(fetcher.run());
             }
         }
+    }
+
+    /// Names are looked up and endpoints checked for as long as they are configured.
+    fn keep_endpoints(&self) {
+        for upstream in self.living.upstreams.values() {
+            if let Some(checks) = upstream.begin(&self.stop) {
+                self.tasks.spawn(checks);
+            }
+        }
+        for held in self.living.names.values() {
+            if let Some(look_ups) = held.begin(&self.stop) {
+                self.tasks.spawn(look_ups);
+            }
+        }
+    }
+
+    /// Says which names do not resolve, and which do again.
+    fn look_at_names(&mut self) {
+        let failing = names::look(&self.living.names, &self.metrics);
+        for name in self.unresolved.iter().filter(|name| !failing.contains_key(*name)) {
+            self.readiness.recovered(&format!("name `{name}`"));
+        }
+        for (name, reason) in &failing {
+            self.readiness.degraded(format!("name `{name}`"), reason.clone());
+        }
+        self.unresolved = failing.into_keys().collect();
     }
 
     /// Some things are made once for the process: a change of them is said, not silently ignored.

@@ -101,6 +101,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         addresses: BTreeMap::new(),
         closed: BTreeMap::new(),
         ended: BTreeMap::new(),
+        unresolved: Vec::new(),
         cores: Cores {
             count,
             metrics: metrics.clone(),

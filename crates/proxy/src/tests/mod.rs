@@ -186,8 +186,10 @@ impl Scene {
             balancing: Balancing::new(
                 Balance::RoundRobin,
                 None,
+                None,
                 Budget::new(20, tokio::time::Instant::now()),
             ),
+            breaker: None,
         };
         let route = |index, action, token| Route {
             methods: if index == 0 { Vec::new() } else { vec![http::Method::GET, http::Method::HEAD] },

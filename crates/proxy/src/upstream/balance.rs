@@ -1,24 +1,29 @@
 //! Which endpoint a request goes to, and which one it is tried on next.
 //!
 //! Ejected endpoints are left out as long as at least [`EndpointSet::floor`] others are there; below that all are asked, since
-//! endpoints that all seem to fail are more likely judged wrongly than gone.
+//! endpoints that all seem to fail are more likely judged wrongly than gone. One that came (back) can be given a growing share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::affinity::{HashKey, fraction, scattered, weight};
 use super::budget::Budget;
 use super::health::Ejection;
-use super::{Endpoint, EndpointSet, Upstream};
+use super::{Endpoint, EndpointSet, Origin, Upstream};
 use crate::core::Core;
 
 /// How requests are spread over several endpoints.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Balance {
     /// One after the other.
     RoundRobin,
     /// The less loaded of two chosen by chance: peak EWMA of the latency × requests in flight.
     LeastLoaded,
+    /// What has the same key goes to the same one; what has none, one after the other.
+    ConsistentHash(HashKey),
 }
 
 /// How an upstream uses its endpoints; an only endpoint is always used.
@@ -28,6 +33,8 @@ pub struct Balancing {
     pub balance: Balance,
     /// When an endpoint that fails is left out; none is never.
     pub ejection: Option<Ejection>,
+    /// How long an endpoint that came (back) takes less than its share.
+    pub slow_start: Option<Duration>,
     /// For what may be tried again.
     pub budget: Budget,
     /// Counts the requests of all cores.
@@ -37,8 +44,21 @@ pub struct Balancing {
 impl Balancing {
     /// Nothing was sent yet.
     #[must_use]
-    pub fn new(balance: Balance, ejection: Option<Ejection>, budget: Budget) -> Self {
-        Self { balance, ejection, budget, turn: AtomicUsize::new(0) }
+    pub fn new(
+        balance: Balance,
+        ejection: Option<Ejection>,
+        slow_start: Option<Duration>,
+        budget: Budget,
+    ) -> Self {
+        Self { balance, ejection, slow_start, budget, turn: AtomicUsize::new(0) }
+    }
+
+    /// What keeps a request together with others.
+    pub(super) fn key(&self, origin: Origin<'_>, fields: &HeaderMap) -> Option<u64> {
+        match &self.balance {
+            Balance::RoundRobin | Balance::LeastLoaded => None,
+            Balance::ConsistentHash(key) => key.of(origin, fields),
+        }
     }
 }
 
@@ -46,6 +66,7 @@ impl Balancing {
 #[derive(Debug)]
 pub(super) struct Tries {
     turn: usize,
+    key: Option<u64>,
     /// A bit for each endpoint, by its place.
     tried: u64,
     /// It may have reached an endpoint that died of it: that happens to no second one but this.
@@ -80,17 +101,23 @@ impl Tries {
     pub(super) fn begin(
         upstream: &Upstream,
         endpoints: &EndpointSet,
+        key: Option<u64>,
         tick: Instant,
     ) -> Option<(Self, usize)> {
         let until = tick + upstream.timeouts.response;
-        let mut tries = Self { turn: 0, tried: 0, resent: false, until };
+        let mut tries = Self { turn: 0, key, tried: 0, resent: false, until };
         if let [_] = **endpoints {
             return Some((tries, 0));
         }
         tries.turn = upstream.balancing.turn.fetch_add(1, Ordering::Relaxed);
-        let place = choose(endpoints, upstream.balancing.balance, tries.turn, 0, tick)?;
+        let place = choose(endpoints, &tries.choice(&upstream.balancing, tick), 0)?;
         tries.tried = bit(place);
         Some((tries, place))
+    }
+
+    const fn choice<'a>(&self, balancing: &'a Balancing, now: Instant) -> Choice<'a> {
+        let Balancing { balance, slow_start, .. } = balancing;
+        Choice { balance, slow_start: *slow_start, turn: self.turn, key: self.key, now }
     }
 
     /// True if an unanswered request could still be sent to another endpoint.
@@ -109,8 +136,8 @@ impl Tries {
         if endpoints.len() < 2 || (why == Again::Died && self.resent) || now >= self.until {
             return None;
         }
-        let Balancing { balance, budget, turn, .. } = &upstream.balancing;
-        let place = choose(endpoints, *balance, self.turn, self.tried, now)?;
+        let Balancing { budget, turn, .. } = &upstream.balancing;
+        let place = choose(endpoints, &self.choice(&upstream.balancing, now), self.tried)?;
         if !budget.spend(turn.load(Ordering::Relaxed), now) {
             upstream.series.over_budget(core.id.index());
             return None;
@@ -122,47 +149,83 @@ impl Tries {
     }
 }
 
+/// What a choice depends on, beside how the endpoints do.
+struct Choice<'a> {
+    balance: &'a Balance,
+    slow_start: Option<Duration>,
+    turn: usize,
+    key: Option<u64>,
+    now: Instant,
+}
+
+impl Choice<'_> {
+    /// Whether an endpoint that may take less than its share takes this one, the `n`th that this choice looks at.
+    fn takes(&self, endpoint: &Endpoint, n: u64) -> bool {
+        self.slow_start.is_none_or(|time| {
+            let by_chance = fraction(scattered((self.turn as u64).rotate_left(8) ^ n));
+            by_chance < endpoint.health.warmth(time, self.now)
+        })
+    }
+
+    fn weight(&self, key: u64, number: u64, endpoint: &Endpoint) -> f64 {
+        weight(key, number, self.slow_start.map_or(1.0, |time| endpoint.health.warmth(time, self.now)))
+    }
+}
+
 /// The place of an endpoint that was not tried yet. A first try goes to all of them when too few are usable; a further one
 /// only when no other is usable.
-fn choose(endpoints: &EndpointSet, balance: Balance, turn: usize, tried: u64, now: Instant) -> Option<usize> {
+fn choose(endpoints: &EndpointSet, choice: &Choice<'_>, tried: u64) -> Option<usize> {
     let is_new = |place: usize| tried & bit(place) == 0;
-    let usable = |(place, endpoint): &(usize, &Endpoint)| is_new(*place) && endpoint.health.is_usable(now);
+    let usable =
+        |(place, endpoint): &(usize, &Endpoint)| is_new(*place) && endpoint.health.is_usable(choice.now);
     let count = endpoints.iter().enumerate().filter(usable).count();
     let enough = if tried == 0 { endpoints.floor().max(1) } else { 1 };
     if count >= enough {
-        let nth = |n| endpoints.iter().enumerate().filter(usable).nth(n);
-        return pick(balance, turn, count, now, nth);
+        return pick(endpoints, choice, count, || endpoints.iter().enumerate().filter(usable));
     }
     let new = |(place, _): &(usize, &Endpoint)| is_new(*place);
     let count = endpoints.iter().enumerate().filter(new).count();
-    pick(balance, turn, count, now, |n| endpoints.iter().enumerate().filter(new).nth(n))
+    pick(endpoints, choice, count, || endpoints.iter().enumerate().filter(new))
 }
 
-fn pick<'a>(
-    balance: Balance,
-    turn: usize,
+fn pick<'a, I: Iterator<Item = (usize, &'a Endpoint)>>(
+    endpoints: &EndpointSet,
+    choice: &Choice<'_>,
     count: usize,
-    now: Instant,
-    nth: impl Fn(usize) -> Option<(usize, &'a Endpoint)>,
+    candidates: impl Fn() -> I,
 ) -> Option<usize> {
-    let first = match balance {
-        Balance::RoundRobin => return nth(turn.checked_rem(count)?).map(|(place, _)| place),
-        Balance::LeastLoaded => nth(scattered(turn).checked_rem(count)?)?,
-    };
-    // Another one than the first: a step of 1 to count − 1.
-    let step = (scattered(turn) >> 32).checked_rem(count - 1).map_or(0, |step| step + 1);
-    let second = nth((scattered(turn) % count + step) % count)?;
-    let is_less = second.1.health.load(now) < first.1.health.load(now);
-    Some(if is_less { second.0 } else { first.0 })
+    let turn = choice.turn;
+    let by_chance = |turn: usize| scattered(turn as u64) as usize;
+    match (choice.balance, choice.key) {
+        (Balance::ConsistentHash(_), Some(key)) => {
+            let weights = candidates()
+                .map(|(place, endpoint)| (place, choice.weight(key, endpoints.number(place), endpoint)));
+            weights.max_by(|one, other| one.1.total_cmp(&other.1)).map(|(place, _)| place)
+        }
+        (Balance::RoundRobin | Balance::ConsistentHash(_), _) => {
+            let mut chosen = candidates().nth(turn.checked_rem(count)?)?;
+            for n in 1..=RELUCTANT {
+                if choice.takes(chosen.1, n as u64) {
+                    break;
+                }
+                chosen = candidates().nth(by_chance(turn.wrapping_add(n)) % count)?;
+            }
+            Some(chosen.0)
+        }
+        (Balance::LeastLoaded, _) => {
+            let first = candidates().nth(by_chance(turn).checked_rem(count)?)?;
+            // Another one than the first: a step of 1 to count − 1.
+            let step = (by_chance(turn) >> 32).checked_rem(count - 1).map_or(0, |step| step + 1);
+            let second = candidates().nth((by_chance(turn) % count + step) % count)?;
+            let is_less = second.1.health.load(choice.now) < first.1.health.load(choice.now);
+            let (less, more) = if is_less { (second, first) } else { (first, second) };
+            Some(if choice.takes(less.1, 0) { less.0 } else { more.0 })
+        }
+    }
 }
 
-/// A number as good as by chance (the finaliser of splitmix64).
-fn scattered(turn: usize) -> usize {
-    let mut x = (turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (x ^ (x >> 31)) as usize
-}
+/// So often a request is passed on by endpoints that take less than their share.
+const RELUCTANT: usize = 4;
 
 /// Places that are 64 apart share a bit: with so many endpoints there is another one to try.
 const fn bit(place: usize) -> u64 {
@@ -193,11 +256,15 @@ mod tests {
         EndpointSet::new((0..count as u64).map(endpoint).collect(), 50)
     }
 
+    fn choice(balance: &Balance, turn: usize, now: Instant) -> Choice<'_> {
+        Choice { balance, slow_start: None, turn, key: None, now }
+    }
+
     /// How often each of them is chosen in 1,000 turns.
-    fn chosen(endpoints: &EndpointSet, balance: Balance, now: Instant) -> Vec<usize> {
+    fn chosen(endpoints: &EndpointSet, balance: &Balance, now: Instant) -> Vec<usize> {
         let mut counts = vec![0; endpoints.len()];
         for turn in 0..1000 {
-            counts[choose(endpoints, balance, turn, 0, now).unwrap()] += 1;
+            counts[choose(endpoints, &choice(balance, turn, now), 0).unwrap()] += 1;
         }
         counts
     }
@@ -206,10 +273,10 @@ mod tests {
     fn round_robin_gives_each_usable_endpoint_the_same() {
         let now = Instant::now();
         let (endpoints, balance) = (endpoints(5, now), Balance::RoundRobin);
-        assert_eq!(chosen(&endpoints, balance, now), [200; 5]);
+        assert_eq!(chosen(&endpoints, &balance, now), [200; 5]);
         endpoints[1].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, balance, now), [250, 0, 250, 250, 250]);
-        assert_eq!(chosen(&endpoints, balance, now + EJECTION.time), [200; 5]);
+        assert_eq!(chosen(&endpoints, &balance, now), [250, 0, 250, 250, 250]);
+        assert_eq!(chosen(&endpoints, &balance, now + EJECTION.time), [200; 5]);
     }
 
     #[test]
@@ -219,9 +286,9 @@ mod tests {
         for failed in &endpoints[..2] {
             failed.health.failed(&EJECTION, now);
         }
-        assert_eq!(chosen(&endpoints, balance, now), [0, 0, 500, 500]);
+        assert_eq!(chosen(&endpoints, &balance, now), [0, 0, 500, 500]);
         endpoints[2].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, balance, now), [250; 4]);
+        assert_eq!(chosen(&endpoints, &balance, now), [250; 4]);
     }
 
     #[test]
@@ -231,7 +298,7 @@ mod tests {
         endpoints[0].health.failed(&EJECTION, now);
         endpoints[1].health.failed(&EJECTION, now);
         for turn in 0..10 {
-            let next = |tried| choose(&endpoints, Balance::RoundRobin, turn, tried, now);
+            let next = |tried| choose(&endpoints, &choice(&Balance::RoundRobin, turn, now), tried);
             assert_eq!(next(bit(0)), Some(2), "the usable one, though too few are");
             assert_eq!(next(bit(0) | bit(2)), Some(1), "better an ejected one than none");
             assert_eq!(next(bit(0) | bit(1) | bit(2)), None);
@@ -242,15 +309,15 @@ mod tests {
     fn a_slow_endpoint_is_rarely_the_least_loaded() {
         let now = Instant::now();
         let (endpoints, balance) = (endpoints(3, now), Balance::LeastLoaded);
-        let even = chosen(&endpoints, balance, now);
+        let even = chosen(&endpoints, &balance, now);
         assert!(even.iter().all(|count| *count > 0), "{even:?}");
         endpoints[0].health.took(Duration::from_secs(1), now);
-        assert_eq!(chosen(&endpoints, balance, now)[0], 0, "of any two the other one is quicker");
+        assert_eq!(chosen(&endpoints, &balance, now)[0], 0, "of any two the other one is quicker");
         for _ in 0..100 {
             endpoints[1].health.begin();
             endpoints[2].health.begin();
         }
-        assert!(chosen(&endpoints, balance, now)[0] > 500, "until the others have too much to do");
+        assert!(chosen(&endpoints, &balance, now)[0] > 500, "until the others have too much to do");
     }
 
     #[test]
@@ -258,8 +325,76 @@ mod tests {
         let now = Instant::now();
         let (endpoints, balance) = (endpoints(2, now), Balance::LeastLoaded);
         endpoints[0].health.took(Duration::from_secs(1), now);
-        assert_eq!(chosen(&endpoints, balance, now), [0, 1000]);
+        assert_eq!(chosen(&endpoints, &balance, now), [0, 1000]);
         endpoints[1].health.failed(&EJECTION, now);
-        assert_eq!(chosen(&endpoints, balance, now), [1000, 0]);
+        assert_eq!(chosen(&endpoints, &balance, now), [1000, 0]);
+    }
+
+    /// Where 10,000 keys go.
+    fn homes(endpoints: &EndpointSet, now: Instant, slow_start: Option<Duration>) -> Vec<usize> {
+        let balance = Balance::ConsistentHash(HashKey::Address);
+        let home = |key: u64| {
+            let choice = Choice { balance: &balance, slow_start, turn: 0, key: Some(scattered(key)), now };
+            choose(endpoints, &choice, 0).unwrap()
+        };
+        (0..10_000).map(home).collect()
+    }
+
+    #[test]
+    fn keys_spread_evenly_and_only_those_of_an_endpoint_that_leaves_move() {
+        let now = Instant::now();
+        let endpoints = endpoints(5, now);
+        let before = homes(&endpoints, now, None);
+        for place in 0..5 {
+            let count = before.iter().filter(|home| **home == place).count();
+            assert!((1_850..2_150).contains(&count), "{place} has {count}");
+        }
+        assert_eq!(before, homes(&endpoints, now, None), "the same key goes to the same one");
+        endpoints[2].health.failed(&EJECTION, now);
+        let after = homes(&endpoints, now, None);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(*after != 2 && (before == after || *before == 2));
+        }
+        assert_eq!(before, homes(&endpoints, now + EJECTION.time, None), "and they come back");
+    }
+
+    #[test]
+    fn a_key_that_must_go_elsewhere_always_goes_to_the_same_other_one() {
+        let now = Instant::now();
+        let (endpoints, balance) = (endpoints(5, now), Balance::ConsistentHash(HashKey::Address));
+        let choice = |key| Choice { balance: &balance, slow_start: None, turn: 0, key, now };
+        for key in 0..100 {
+            let first = choose(&endpoints, &choice(Some(key)), 0).unwrap();
+            let second = choose(&endpoints, &choice(Some(key)), bit(first)).unwrap();
+            assert_ne!(first, second);
+            assert_eq!(choose(&endpoints, &choice(Some(key)), bit(first)), Some(second));
+        }
+        let turns: Vec<_> =
+            (0..5).map(|turn| choose(&endpoints, &Choice { turn, ..choice(None) }, 0).unwrap()).collect();
+        assert_eq!(turns, [0, 1, 2, 3, 4], "without a key each has its turn");
+    }
+
+    #[test]
+    fn an_endpoint_that_comes_takes_a_growing_share() {
+        let now = Instant::now();
+        let time = Duration::from_secs(30);
+        let mut all: Vec<Endpoint> = endpoints(4, now).to_vec();
+        all[3].health = Arc::new(Health::joining(now));
+        let endpoints = EndpointSet::new(all, 50);
+        for balance in [Balance::RoundRobin, Balance::LeastLoaded, Balance::ConsistentHash(HashKey::Address)]
+        {
+            let share = |seconds| {
+                let now = now + Duration::from_secs(seconds);
+                let is_it = |turn| {
+                    let key = Some(scattered(turn as u64));
+                    let choice = Choice { balance: &balance, slow_start: Some(time), turn, key, now };
+                    choose(&endpoints, &choice, 0) == Some(3)
+                };
+                (0..10_000).filter(|turn| is_it(*turn)).count()
+            };
+            let shares = [0, 10, 20, 30].map(share);
+            assert!(shares.is_sorted(), "{balance:?}: {shares:?}");
+            assert!(shares[0] < 500 && shares[3] > 2_000, "{balance:?}: {shares:?}");
+        }
     }
 }

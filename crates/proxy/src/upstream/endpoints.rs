@@ -9,10 +9,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tls::ClientTls;
 
+use super::affinity::hash;
 use super::{Health, PoolKey};
 
 /// One address of an upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// What metrics, log and status call it.
     pub name: Arc<str>,
@@ -34,6 +35,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub struct EndpointSet {
     entries: Vec<Endpoint>,
+    /// A number for the name of each.
+    numbers: Vec<u64>,
     floor: usize,
 }
 
@@ -43,12 +46,18 @@ impl EndpointSet {
     pub fn new(entries: Vec<Endpoint>, out: u8) -> Self {
         let out = entries.len() * usize::from(out) / 100;
         let floor = entries.len().saturating_sub(out);
-        Self { entries, floor }
+        let numbers = entries.iter().map(|endpoint| hash(endpoint.name.as_bytes())).collect();
+        Self { entries, numbers, floor }
     }
 
     /// With fewer usable endpoints than this all of them are used.
     pub(super) const fn floor(&self) -> usize {
         self.floor
+    }
+
+    /// The number of the endpoint at this place, which depends on nothing but its name.
+    pub(super) fn number(&self, place: usize) -> u64 {
+        self.numbers.get(place).copied().unwrap_or_default()
     }
 }
 

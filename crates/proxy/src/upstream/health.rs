@@ -3,10 +3,12 @@
 //! All of it are relaxed atomics: a count that is read a moment too late costs one request on the wrong endpoint, which
 //! fails over, and never a wait.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::check::Check;
 
 /// When an endpoint that fails is left out, and for how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +27,11 @@ pub struct Health {
     failures: AtomicU32,
     /// In milliseconds; it is left out before.
     out_until: AtomicU64,
+    fails_checks: AtomicBool,
+    /// Good checks in a row; bad ones count below zero.
+    checks: AtomicI32,
+    /// In milliseconds: since when it is used (again); [`ALWAYS`] if it always was.
+    used_since: AtomicU64,
     in_flight: AtomicU32,
     /// Nanoseconds until a response begins, as the bits of an `f64`.
     latency: AtomicU64,
@@ -40,16 +47,68 @@ impl Health {
             began: now,
             failures: AtomicU32::new(0),
             out_until: AtomicU64::new(0),
+            fails_checks: AtomicBool::new(false),
+            checks: AtomicI32::new(0),
+            used_since: AtomicU64::new(ALWAYS),
             in_flight: AtomicU32::new(0),
             latency: AtomicU64::new(FIRST_LATENCY.to_bits()),
             measured: AtomicU64::new(0),
         }
     }
 
-    /// False while it is ejected.
+    /// An endpoint that comes to others which are used already.
+    #[must_use]
+    pub fn joining(now: Instant) -> Self {
+        Self { used_since: AtomicU64::new(0), ..Self::new(now) }
+    }
+
+    /// False while it is ejected or fails its checks.
     #[must_use]
     pub fn is_usable(&self, now: Instant) -> bool {
-        self.since(now) >= self.out_until.load(Ordering::Relaxed)
+        self.state(now) == HealthState::Usable
+    }
+
+    /// Whether it is used, and why not.
+    #[must_use]
+    pub fn state(&self, now: Instant) -> HealthState {
+        if self.fails_checks.load(Ordering::Relaxed) {
+            HealthState::FailsChecks
+        } else if self.since(now) < self.out_until.load(Ordering::Relaxed) {
+            HealthState::Ejected
+        } else {
+            HealthState::Usable
+        }
+    }
+
+    /// Takes note of an active check; the first of all decides alone. Called by the one task that checks it.
+    pub fn checked(&self, is_good: bool, rules: &Check, now: Instant) -> Option<Turn> {
+        let former = self.checks.load(Ordering::Relaxed);
+        let row = if is_good { former.max(0).saturating_add(1) } else { former.min(0).saturating_sub(1) };
+        self.checks.store(row, Ordering::Relaxed);
+        let is_out = self.fails_checks.load(Ordering::Relaxed);
+        let enough = |count: u32| row.unsigned_abs() >= count;
+        if is_good && is_out && enough(rules.healthy) {
+            self.used_since.store(self.since(now), Ordering::Relaxed);
+            self.fails_checks.store(false, Ordering::Relaxed);
+            Some(Turn::Back)
+        } else if !is_good && !is_out && (former == 0 || enough(rules.unhealthy)) {
+            self.fails_checks.store(true, Ordering::Relaxed);
+            Some(Turn::Out)
+        } else {
+            None
+        }
+    }
+
+    /// The part of its share that it takes, if that grows from a tenth to all of it in `time` after it came (back).
+    pub(super) fn warmth(&self, time: Duration, now: Instant) -> f64 {
+        let out = self.out_until.load(Ordering::Relaxed);
+        let since = match self.used_since.load(Ordering::Relaxed) {
+            ALWAYS if out == 0 => return 1.0,
+            ALWAYS => out,
+            since => since.max(out),
+        };
+        let elapsed = Duration::from_millis(self.since(now).saturating_sub(since));
+        (elapsed.as_secs_f64() / time.as_secs_f64()).clamp(COLDEST, 1.0)
     }
 
     /// Failures since the last success.
@@ -117,6 +176,43 @@ impl Health {
     }
 }
 
+/// Whether an endpoint is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HealthState {
+    /// It is.
+    Usable,
+    /// Requests to it failed.
+    Ejected,
+    /// Checks of it failed.
+    FailsChecks,
+}
+
+impl HealthState {
+    /// In a word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Ejected => "ejected",
+            Self::FailsChecks => "fails_checks",
+        }
+    }
+}
+
+/// What a check changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    /// It is used again.
+    Back,
+    /// It is left out.
+    Out,
+}
+
+const ALWAYS: u64 = u64::MAX;
+
+/// With less it might be asked nothing, and stay cold.
+const COLDEST: f64 = 0.1;
+
 /// What an endpoint is taken for before it was asked, in nanoseconds: not so quick that all ask it at once.
 const FIRST_LATENCY: f64 = 30e6;
 
@@ -158,6 +254,50 @@ mod tests {
         }
         assert!(!health.failed(&EJECTION, now + Duration::from_secs(9)), "it counts once");
         assert!(health.is_usable(now + EJECTION.time));
+    }
+
+    #[test]
+    fn checks_in_a_row_turn_it_and_the_first_one_alone() {
+        let now = Instant::now();
+        let rules = Check {
+            path: "/healthz".parse().unwrap(),
+            every: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            healthy: 2,
+            unhealthy: 3,
+            statuses: Vec::new(),
+        };
+        let turns = |health: &Health, checks: &[bool]| {
+            checks.iter().map(|good| health.checked(*good, &rules, now)).collect::<Vec<_>>()
+        };
+        let health = Health::new(now);
+        assert_eq!(turns(&health, &[false, true, false, true]), [Some(Turn::Out), None, None, None]);
+        assert_eq!(health.state(now), HealthState::FailsChecks);
+        assert_eq!(turns(&health, &[true, false, false]), [Some(Turn::Back), None, None]);
+        assert!(health.is_usable(now));
+        assert_eq!(turns(&health, &[false, false]), [Some(Turn::Out), None]);
+        let health = Health::new(now);
+        assert_eq!(turns(&health, &[true, false, false, false]), [None, None, None, Some(Turn::Out)]);
+        for _ in 0..3 {
+            health.failed(&EJECTION, now);
+        }
+        turns(&health, &[true, true]);
+        assert_eq!(health.state(now), HealthState::Ejected, "good checks undo no ejection");
+    }
+
+    #[test]
+    fn what_came_or_came_back_takes_a_growing_share() {
+        let now = Instant::now();
+        let (time, at) = (Duration::from_secs(30), |seconds| now + Duration::from_secs(seconds));
+        assert_eq!(Health::new(now).warmth(time, now), 1.0, "it was there from the beginning");
+        let health = Health::joining(now);
+        let shares = [0, 15, 30, 60].map(|seconds| health.warmth(time, at(seconds)));
+        assert_eq!(shares, [0.1, 0.5, 1.0, 1.0]);
+        for _ in 0..3 {
+            health.failed(&EJECTION, at(60));
+        }
+        let shares = [70, 85, 100].map(|seconds| health.warmth(time, at(seconds)));
+        assert_eq!(shares, [0.1, 0.5, 1.0], "it counts from the end of its ejection");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout_at};
 
+use super::admission::Admitted;
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
@@ -43,6 +44,8 @@ pub struct Returning {
     is_spent: bool,
     /// In use until the answer has ended.
     credential: Option<Arc<FieldCredential>>,
+    /// At once with others until then.
+    admitted: Option<Admitted>,
 }
 
 impl Returning {
@@ -54,8 +57,8 @@ impl Returning {
 
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Core) {
-        let Self { sender, busy, pool, material, is_spent, credential } = self;
-        drop(credential);
+        let Self { sender, busy, pool, material, is_spent, credential, admitted } = self;
+        drop((credential, admitted));
         if is_spent {
             return;
         }
@@ -77,7 +80,7 @@ struct Busy {
 impl Busy {
     fn new(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Self {
         let health = match upstream.balancing.balance {
-            Balance::RoundRobin => None,
+            Balance::RoundRobin | Balance::ConsistentHash(_) => None,
             Balance::LeastLoaded => Some(endpoint.health.clone()),
         };
         health.as_ref().inspect(|health| health.begin());
@@ -99,23 +102,26 @@ impl Drop for Busy {
 /// budget allow it. What may have arrived goes to one other endpoint at most. An `upgrade` gets a connection of its own.
 ///
 /// # Errors
-/// No connection, no answer in time or before the lease ends, or an answer that is no HTTP.
+/// It is not [admitted](Admitted) or nothing is known to send it to; no connection, no answer in time or before the lease ends, or an answer that is no HTTP.
 pub async fn send(
     lease: Lease,
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
     mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
-    _origin: Origin<'_>,
+    origin: Origin<'_>,
     upgrade: Option<&Upgrade>,
 ) -> Result<Answer, Refusal> {
-    let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
+    let admitted = Admitted::admit(core, upstream, origin).await?;
+    let unresolved = || Refusal::UpstreamUnresolved(upstream.name.to_string());
     let progress = request.body().progress();
     let endpoints = upstream.endpoints.now();
-    let (mut tries, mut place) = Tries::begin(upstream, &endpoints, core.tick()).ok_or_else(protocol)?;
+    let key = upstream.balancing.key(origin, request.headers());
+    let (mut tries, mut place) =
+        Tries::begin(upstream, &endpoints, key, core.tick()).ok_or_else(unresolved)?;
     let mut is_stale = false;
     loop {
-        let endpoint = endpoints.get(place).ok_or_else(protocol)?;
+        let endpoint = endpoints.get(place).ok_or_else(unresolved)?;
         let material = upstream.material_number(endpoint);
         let take = || {
             let mut pools = core.pools.borrow_mut();
@@ -132,6 +138,7 @@ pub async fn send(
                 Err(refusal @ Refusal::CredentialUnavailable { .. }) => return Err(refusal),
                 Err(refusal) => {
                     upstream.failed(core, &endpoints, endpoint);
+                    admitted.as_ref().inspect(|admitted| admitted.failed(core));
                     place = tries.again(core, (upstream, &endpoints), Again::NotConnected).ok_or(refusal)?;
                     is_stale = false;
                     continue;
@@ -144,8 +151,9 @@ pub async fn send(
         let failure = match outcome {
             Ok(response) => {
                 upstream.answered(core, &endpoints, endpoint, busy.began);
+                admitted.as_ref().inspect(|admitted| admitted.succeeded());
                 let (pool, is_spent) = (endpoint.pool.number(), upgrade.is_some());
-                let connection = Returning { sender, busy, pool, material, is_spent, credential };
+                let connection = Returning { sender, busy, pool, material, is_spent, credential, admitted };
                 return Ok(Answer { response, lease, connection });
             }
             Err(failure) => failure,
@@ -153,6 +161,7 @@ pub async fn send(
         let (result, refusal) = failure.refusal(upstream, progress.as_deref());
         if result != "client" && failure.is_the_endpoints(is_reused) {
             upstream.failed(core, &endpoints, endpoint);
+            admitted.as_ref().inspect(|admitted| admitted.failed(core));
         }
         let again = failure.again(spare);
         is_stale = is_reused && again.is_some();

@@ -4,6 +4,7 @@
 //! configuration without errors is complete.
 
 mod certificate;
+mod endpoints;
 mod listener;
 mod material;
 mod names;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::endpoints::balance;
 use super::listener::{count, time};
 use super::{Check, flat};
 use crate::config::finding::Finding;
@@ -28,6 +29,9 @@ impl Check<'_> {
             Some(tls) => Some(self.upstream_tls(tls.value?, tls.span, trust)?),
             None => (scheme? == Scheme::Https).then(UpstreamTls::default),
         };
+        let dns = self.dns(raw.dns);
+        let health = raw.health.map(|health| self.health(health));
+        let breaker = raw.breaker.map(|breaker| self.breaker(breaker));
         let (connect, response, response_idle, request) = match flat(raw.timeouts) {
             Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.idle, timeouts.request),
             None => (None, None, None, None),
@@ -35,8 +39,12 @@ impl Check<'_> {
         let (idle, per_core) = flat(raw.pool).map_or((None, None), |pool| (pool.idle, pool.per_core));
         Some(Upstream {
             endpoints: endpoints.into_iter().map(|endpoint| endpoint.value).collect(),
-            balance: flat(raw.balance).unwrap_or_default(),
+            dns,
+            balance: balance(raw.balance),
             ejection: ejection(flat(raw.ejection)),
+            health: health.flatten(),
+            slow_start: flat(raw.slow_start).map(|time| time.0),
+            breaker: breaker.flatten(),
             retry_budget: flat(flat(raw.retry).and_then(|retry| retry.budget)).map_or(20, |share| share.0),
             tls,
             connect: time(connect, Duration::from_secs(5)),

@@ -2,6 +2,7 @@
 //! reference that `portcullis schema` prints. Every field is `Field<T>` (required) or `Option<Field<T>>` (optional).
 
 pub(super) mod certificate;
+pub(super) mod endpoints;
 pub(super) mod identity;
 pub(super) mod listener;
 pub(super) mod operation;

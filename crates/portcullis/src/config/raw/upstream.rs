@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::endpoints::{Balance, Breaker, Dns, Health};
 use crate::config::reader::{Field, Secret};
 use crate::config::values::field::{CredentialField, ExpectedPeer};
 use crate::config::values::network::Endpoint;
@@ -21,10 +22,18 @@ use crate::config::values::secret::SecretText;
 pub(in crate::config) struct Upstream {
     /// Its servers, which stand in for each other; all plain or all over TLS.
     pub(in crate::config) endpoints: Field<Vec<Field<Endpoint>>>,
-    /// How requests are spread over them: `round_robin` (default) or `least_loaded`.
+    /// How names among them become addresses.
+    pub(in crate::config) dns: Option<Field<Dns>>,
+    /// How requests are spread over them. Default: `round_robin`.
     pub(in crate::config) balance: Option<Field<Balance>>,
     /// When one of several that fails is left out: a mapping, or `off`. Default: the mapping's defaults.
     pub(in crate::config) ejection: Option<Field<Ejection>>,
+    /// How they are asked whether they are usable. Default: traffic alone tells.
+    pub(in crate::config) health: Option<Field<Health>>,
+    /// How long one that came, or came back, takes less than its share, from a tenth on. Default: not at all.
+    pub(in crate::config) slow_start: Option<Field<Timespan>>,
+    /// What protects it from too much, and its callers from waiting for nothing. Default: nothing.
+    pub(in crate::config) breaker: Option<Field<Breaker>>,
     /// What is sent again to another of them, if no connection came about, or if the method is safe, there is no body and
     /// the connection died without an answer.
     pub(in crate::config) retry: Option<Field<Retry>>,
@@ -36,17 +45,6 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) pool: Option<Field<Pool>>,
     /// What the gateway shows it in a field of every request; a new value takes over without a reload. Default: nothing.
     pub(in crate::config) credentials: Option<Field<Secret<UpstreamCredentials>>>,
-}
-
-/// How requests are spread over endpoints.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Each in its turn.
-    #[default]
-    RoundRobin,
-    /// The better of two chosen by chance: latency (peaks count at once) × requests in flight.
-    LeastLoaded,
 }
 
 /// When a failing endpoint is left out.

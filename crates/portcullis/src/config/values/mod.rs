@@ -1,9 +1,10 @@
 //! The words of the configuration that are more than text, each parsed where it stands: [`quantity`] (times, sizes,
-//! rates), [`network`] (addresses, URLs), [`pattern`] (hosts, paths, names), [`field`] (header fields and templates),
+//! rates), [`network`] (addresses, URLs), [`endpoint`] (how endpoints are found), [`pattern`] (hosts, paths, names), [`field`] (header fields and templates),
 //! [`rule`] (what routes make of
 //! requests and answers), [`secret`] (references), [`certificate`] (what certificates say), [`token`] (what minted tokens say).
 
 pub(super) mod certificate;
+pub(super) mod endpoint;
 pub(super) mod field;
 pub(super) mod network;
 pub(super) mod pattern;

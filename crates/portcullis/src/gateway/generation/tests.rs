@@ -46,6 +46,7 @@ fn build(former: &Living, text: &str) -> (Snapshot, Living) {
         metrics: &metrics,
         addresses: &addresses,
         stores: &stores,
+        names: &BTreeMap::new(),
         tasks: &tasks,
     };
     former.next(&checked.config, checked.engine, &around).unwrap()

@@ -36,6 +36,7 @@ routes: [{ name: all, on: [edge], path: /**, authenticate: none, respond: { stat
             metrics: &metrics,
             addresses: &BTreeMap::new(),
             stores: &BTreeMap::new(),
+            names: &BTreeMap::new(),
             tasks: &Tasks::default(),
         };
         let (_, living) = Living::default().next(&checked.config, checked.engine, &around).unwrap();

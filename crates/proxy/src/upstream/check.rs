@@ -1,0 +1,111 @@
+//! Active checks: is an endpoint usable? Asked on the upstream's own protocol and TLS, on the control runtime.
+//!
+//! **Passes:** an answer in time whose status is one of those that count. **Fails:** everything else. A check carries no credential of the
+//! upstream and nobody's identity. What it finds is one bit of [`Health`](super::Health), under the same floor as ejection.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Endpoint;
+
+/// How endpoints are checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// What is asked for.
+    pub path: PathAndQuery,
+    /// How often.
+    pub every: Duration,
+    /// For a check, connection included.
+    pub timeout: Duration,
+    /// It is used again after so many good checks in a row.
+    pub healthy: u32,
+    /// It is left out after so many bad checks in a row.
+    pub unhealthy: u32,
+    /// What counts as good.
+    pub statuses: Vec<StatusCode>,
+}
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No connection, or nobody who is trusted at its end.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Late,
+    /// The answer is no HTTP.
+    #[error("bad answer: {0}")]
+    Protocol(#[from] hyper::Error),
+    /// Another status than those that count.
+    #[error("status {0}")]
+    Status(StatusCode),
+    /// The endpoint's name makes no `Host` field.
+    #[error("its name makes no request")]
+    Unnameable(#[from] http::Error),
+}
+
+impl Check {
+    /// Asks an endpoint once.
+    ///
+    /// # Errors
+    /// The check failed.
+    pub async fn ask(&self, endpoint: &Endpoint, now: SystemTime) -> Result<(), CheckError> {
+        let asking = async {
+            let stream = TcpStream::connect(endpoint.addresses.as_slice()).await.map_err(unreachable)?;
+            stream.set_nodelay(true).map_err(unreachable)?;
+            match &endpoint.tls {
+                Some(tls) => {
+                    self.exchange(endpoint, tls.connect(stream, now).await.map_err(unreachable)?).await
+                }
+                None => self.exchange(endpoint, stream).await,
+            }
+        };
+        let status = timeout(self.timeout, asking).await.map_err(|_| CheckError::Late)??;
+        if self.statuses.contains(&status) { Ok(()) } else { Err(CheckError::Status(status)) }
+    }
+
+    async fn exchange<IO>(&self, endpoint: &Endpoint, io: IO) -> Result<StatusCode, CheckError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        let answer = sender.send_request(self.request(endpoint)?);
+        tokio::pin!(connection, answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => Ok(answer?.status()),
+            ended = &mut connection => {
+                ended?;
+                Ok(answer.await?.status())
+            }
+        }
+    }
+
+    fn request(&self, endpoint: &Endpoint) -> Result<Request<String>, http::Error> {
+        let host = match (&*endpoint.host, endpoint.port) {
+            (host, 80) if endpoint.tls.is_none() => host.to_owned(),
+            (host, 443) if endpoint.tls.is_some() => host.to_owned(),
+            (host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            (host, port) => format!("{host}:{port}"),
+        };
+        Request::builder()
+            .method(Method::GET)
+            .uri(Uri::from(self.path.clone()))
+            .header(HOST, host)
+            .header(USER_AGENT, HeaderValue::from_static("portcullis health check"))
+            .body(String::new())
+    }
+}
+
+fn unreachable(cause: impl std::fmt::Display) -> CheckError {
+    CheckError::Connect(cause.to_string())
+}
