@@ -128,7 +128,7 @@ impl Health {
     /// Takes note of a failure; true if that ejects it.
     pub(super) fn failed(&self, ejection: &Ejection, now: Instant) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures < ejection.failures || !self.is_usable(now) {
+        if failures < ejection.failures || self.since(now) < self.out_until.load(Ordering::Relaxed) {
             return false;
         }
         // The first failure after its return ejects it again.
