@@ -7,8 +7,9 @@ use proxy::upstream::{Endpoint, EndpointSet, Endpoints, Health, Upstream};
 use tls::ClientTls;
 use tokio::time::Instant;
 
-use super::names::HostName;
+use super::names::{self, HostName};
 use super::pools::PoolKeys;
+use super::reload::Reloader;
 
 /// One endpoint as it is configured.
 #[derive(Debug)]
@@ -120,5 +121,34 @@ impl Layout {
         if pools(&former) != pools(&next) {
             current.store(Arc::new(next));
         }
+    }
+}
+
+impl Reloader {
+    /// Names are looked up and endpoints checked for as long as they are configured.
+    pub(super) fn keep_endpoints(&self) {
+        for upstream in self.living.upstreams.values() {
+            if let Some(checks) = upstream.begin(&self.stop) {
+                self.tasks.spawn(checks);
+            }
+        }
+        for held in self.living.names.values() {
+            if let Some(look_ups) = held.begin(&self.stop) {
+                self.tasks.spawn(look_ups);
+            }
+        }
+    }
+
+    /// Tells the metrics how endpoints do; says which names do not resolve, and which do again.
+    pub(super) fn look_at_endpoints(&mut self) {
+        self.living.upstreams.values().for_each(|living| living.look(Instant::now()));
+        let failing = names::look(&self.living.names, &self.metrics);
+        for name in self.unresolved.iter().filter(|name| !failing.contains_key(*name)) {
+            self.readiness.recovered(&format!("name `{name}`"));
+        }
+        for (name, reason) in &failing {
+            self.readiness.degraded(format!("name `{name}`"), reason.clone());
+        }
+        self.unresolved = failing.into_keys().collect();
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::{FetchError, get};
 use super::issuers::KeySource;
 use super::material::subject;
+use super::reload::Reloader;
 use super::wall_clock;
 use crate::config::model::{FetchUrl, Jwks};
 
@@ -102,6 +103,24 @@ impl Fetcher {
         }
         FetchUrl::read(&document.jwks_uri)
             .ok_or(FetchError::Discovery("names a `jwks_uri` that is no `https` URL"))
+    }
+}
+
+impl Reloader {
+    /// Keys are fetched for as long as their issuer is configured.
+    pub(super) fn fetch_keys(&self) {
+        for issuer in self.living.issuers.values() {
+            if let Some((writer, stop)) = issuer.keys.begin_fetching(&self.stop) {
+                let fetcher = Fetcher {
+                    source: issuer.keys.source.clone(),
+                    writer,
+                    stop,
+                    metrics: self.metrics.clone(),
+                    readiness: self.readiness.clone(),
+                };
+                self.tasks.spawn(fetcher.run());
+            }
+        }
     }
 }
 

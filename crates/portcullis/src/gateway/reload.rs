@@ -22,10 +22,9 @@ use tokio_util::task::TaskTracker;
 use super::deny::DenyLists;
 use super::generation::{Living, Surroundings};
 use super::jobs::{self, JobKey};
-use super::jwks::Fetcher;
 use super::listeners::missing;
 use super::material::{self, Tell};
-use super::names::{self, HeldName, Question};
+use super::names::{HeldName, Question};
 use super::prepare::Prepared;
 use super::run::log_filter;
 use super::sockets::{self, Inherited, Sockets};
@@ -307,8 +306,7 @@ impl Reloader {
             self.metrics.shadow_policies(counts.collect());
         }
         self.living.tokens.values().for_each(|token| token.keys.look(now));
-        self.living.upstreams.values().for_each(|living| living.look(tokio::time::Instant::now()));
-        self.look_at_names();
+        self.look_at_endpoints();
         self.open_listeners();
         self.living.note_ended(&mut self.ended, &self.readiness, now);
         self.metrics.secret_stores(self.living.store_counts(now));
@@ -357,47 +355,6 @@ impl Reloader {
     pub(super) fn end(&mut self) -> (Vec<CoreHandle>, Duration) {
         let deadline = self.serving.as_ref().map_or(Duration::ZERO, |config| config.shutdown_deadline);
         (std::mem::take(&mut self.cores.running), deadline)
-    }
-
-    fn fetch_keys(&self) {
-        for issuer in self.living.issuers.values() {
-            if let Some((writer, stop)) = issuer.keys.begin_fetching(&self.stop) {
-                let fetcher = Fetcher {
-                    source: issuer.keys.source.clone(),
-                    writer,
-                    stop,
-                    metrics: self.metrics.clone(),
-                    readiness: self.readiness.clone(),
-                };
-                self.tasks.spawn(fetcher.run());
-            }
-        }
-    }
-
-    /// Names are looked up and endpoints checked for as long as they are configured.
-    fn keep_endpoints(&self) {
-        for upstream in self.living.upstreams.values() {
-            if let Some(checks) = upstream.begin(&self.stop) {
-                self.tasks.spawn(checks);
-            }
-        }
-        for held in self.living.names.values() {
-            if let Some(look_ups) = held.begin(&self.stop) {
-                self.tasks.spawn(look_ups);
-            }
-        }
-    }
-
-    /// Says which names do not resolve, and which do again.
-    fn look_at_names(&mut self) {
-        let failing = names::look(&self.living.names, &self.metrics);
-        for name in self.unresolved.iter().filter(|name| !failing.contains_key(*name)) {
-            self.readiness.recovered(&format!("name `{name}`"));
-        }
-        for (name, reason) in &failing {
-            self.readiness.degraded(format!("name `{name}`"), reason.clone());
-        }
-        self.unresolved = failing.into_keys().collect();
     }
 
     /// Some things are made once for the process: a change of them is said, not silently ignored.
