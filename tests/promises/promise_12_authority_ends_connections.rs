@@ -115,7 +115,7 @@ fn a_stream_ends_with_the_key_of_its_token_and_with_its_issuer() {
     scene.site.write("jwks.json", jwks(&[&other]).to_string());
     ends(&scene, &mut of_first);
     lives(&scene, &mut of_second);
-    let mut next: Value = config.clone();
+    let mut next: Value = config;
     next["identity"]["jwt"]["staff"]["audience"] = json!(["another"]);
     gateway.apply(&next);
     ends(&scene, &mut of_second);
