@@ -134,18 +134,6 @@ impl Connection {
         self.is_http2
     }
 
-    /// What TLS agreed on; none on a plain listener.
-    #[must_use]
-    pub const fn handshake(&self) -> Option<&Handshake> {
-        self.handshake.as_ref()
-    }
-
-    /// The client certificate, and who it says is calling.
-    #[must_use]
-    pub const fn peer(&self) -> Option<&(Arc<Peer>, Caller)> {
-        self.certificate.as_ref()
-    }
-
     /// A request begins.
     pub(crate) fn began(&self) {
         self.life.in_flight.set(self.life.in_flight.get() + 1);

@@ -1,16 +1,30 @@
 //! What a connection proves, and whether it still does.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use policy::{CertificateFacts, TlsFacts};
-use tls::Handshake;
+use tls::{Handshake, Peer};
 
 use super::Connection;
+use crate::authenticate::Caller;
 use crate::core::Core;
 use crate::refusal::Refusal;
 use crate::snapshot::Listener;
 
 impl Connection {
+    /// What TLS agreed on; none on a plain listener.
+    #[must_use]
+    pub const fn handshake(&self) -> Option<&Handshake> {
+        self.handshake.as_ref()
+    }
+
+    /// The client certificate, and who it says is calling.
+    #[must_use]
+    pub const fn peer(&self) -> Option<&(Arc<Peer>, Caller)> {
+        self.certificate.as_ref()
+    }
+
     /// When the client certificate's proof ends; a renewed revocation list moves it.
     #[must_use]
     pub fn proof_ends(&self) -> Option<SystemTime> {
