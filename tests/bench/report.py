@@ -75,7 +75,7 @@ def about(source):
     cpu = next(line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     return {
         "date": datetime.date.fromtimestamp(os.path.getmtime(source)).isoformat(),
-        "commit": said("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "commit": os.environ.get("BENCH_COMMIT") or said("git", "describe", "--always", "--dirty", "--exclude=*"),
         "build": os.environ.get("BENCH_BUILD", "unknown"),
         "machine": f"{os.cpu_count()} vCPUs of an {cpu}, Linux {platform.release()}",
         "peers": f"{said('haproxy', '-v').split(' - ')[0]}, {said('nginx', '-v').removeprefix('nginx version: ')}, Envoy 1.40.0",
@@ -107,14 +107,14 @@ def markdown(rows, facts):
 
 
 # ---- plot: one bar per case, its bound and the peer (1.0) as lines ----
-WIDTH, LEFT, RIGHT, ROW, TOP = 960, 400, 150, 40, 74
+WIDTH, LEFT, RIGHT, ROW, TOP = 1080, 440, 180, 40, 74
 HOLDS, MISSES, INK, PALE = "#2f7d4f", "#c2571a", "#1f2328", "#8b949e"
 
 
 def plot(rows, facts):
     most = max(max(row["ratio_max"], row["must"]) for row in rows) * 1.05
     at = lambda ratio: LEFT + ratio / most * (WIDTH - LEFT - RIGHT)
-    height = TOP + ROW * len(rows) + 52
+    height = TOP + ROW * len(rows) + 68
     text = lambda x, y, said, **style: f'<text x="{x:.1f}" y="{y:.1f}" ' + " ".join(f'{key.replace("_", "-")}="{value}"' for key, value in style.items()) + f">{said}</text>"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif" font-size="13" fill="{INK}">',
@@ -141,7 +141,8 @@ def plot(rows, facts):
             f'<line x1="{at(row["must"]):.1f}" x2="{at(row["must"]):.1f}" y1="{y}" y2="{y + 28}" stroke="#000000" stroke-width="3"/>',
             text(WIDTH - RIGHT + 12, y + 18, f"{row['ratio']:.2f} (must ≤ {row['must']:.2f})", fill=colour, font_weight=600),
         ]
-    parts.append(text(16, height - 12, f"{facts['date']}, commit {facts['commit']}, {facts['machine']}; {facts['peers']}", fill=PALE, font_size=11))
+    parts.append(text(16, height - 28, f"{facts['date']}, commit {facts['commit']} ({facts['build']}), {facts['machine']}", fill=PALE, font_size=11))
+    parts.append(text(16, height - 12, facts["peers"], fill=PALE, font_size=11))
     return "\n".join(parts) + "\n</svg>\n"
 
 
