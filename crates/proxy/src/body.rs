@@ -4,8 +4,8 @@
 mod request;
 mod response;
 
-pub(crate) use request::discard;
-pub use request::{Progress, RequestBody};
+pub use request::{Pace, Progress, RequestBody};
+pub(crate) use request::{Upload, discard};
 pub use response::{ResponseBody, Streamed};
 
 /// Why a body was cut off; the peer sees an aborted message, never a complete one.
@@ -26,6 +26,9 @@ pub enum BodyError {
     /// It arrives too slowly.
     #[error("the body arrives too slowly")]
     TooSlow,
+    /// Nobody waits for it any more; the reason of its stream's end.
+    #[error("the request was given up")]
+    GivenUp(#[source] h2::Error),
     /// The other side broke off.
     #[error("the other side broke off")]
     Transport(#[from] hyper::Error),

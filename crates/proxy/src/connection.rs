@@ -40,6 +40,7 @@ use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::tunnel::Tunnel;
 pub use open::Open;
 use open::Registered;
+pub(crate) use protocol::OnCore;
 use protocol::{http1_builder, http2_builder};
 pub(crate) use socket::Socket;
 use watched::Watched;

@@ -11,11 +11,12 @@ use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit};
 
 use crate::authenticate::{Caller, authenticate};
-use crate::body::{RequestBody, ResponseBody, discard};
+use crate::body::{Pace, RequestBody, ResponseBody, discard};
 use crate::challenge;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::forward::{About, Shown, forwarded};
+use crate::grpc;
 use crate::lease::Lease;
 use crate::normalize::client::client_address;
 use crate::normalize::{Canonical, normalize};
@@ -189,7 +190,12 @@ async fn act(
                     Bearer::Awaited(token) => Some(token.await?),
                 },
             };
-            let body = RequestBody::new(body, &listener.bounds, &snapshot.reserved)?;
+            let whole = upstream.timeouts.whole;
+            let (whole, pace) = match record.is_grpc {
+                true => (grpc::deadline(&head.headers, whole)?, Pace::Calls),
+                false => (whole, Pace::Uploads),
+            };
+            let body = RequestBody::new(body, &listener.bounds, pace, &snapshot.reserved)?;
             record.sent = body.progress();
             record.upstream = Some(upstream.name.clone());
             let about = About {
@@ -204,7 +210,7 @@ async fn act(
             if let Some(upgrade) = &mut upgrade {
                 upgrade.ask(request.headers_mut(), || core.trace_ids.trace().to_bytes());
             }
-            let lease = Lease::new(permit, record.now, record.began, upstream.timeouts.whole);
+            let lease = Lease::new(permit, record.now, record.began, whole);
             let origin = Origin { principal: &caller.principal, address: record.client };
             let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
             let answer = Box::new(sent.await?);

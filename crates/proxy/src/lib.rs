@@ -25,6 +25,7 @@ pub mod connection;
 pub mod core;
 mod deny;
 mod forward;
+mod grpc;
 pub mod handle;
 pub mod lease;
 pub mod limits;

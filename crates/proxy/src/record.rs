@@ -18,6 +18,7 @@ use crate::body::Progress;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
 use crate::forward::id_value;
+use crate::grpc;
 use crate::normalize::HostFacts;
 use crate::snapshot::Listener;
 
@@ -32,6 +33,8 @@ pub struct Record {
     pub(crate) trace: Traceparent,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
+    /// A gRPC call: whoever calls reads no other status.
+    pub(crate) is_grpc: bool,
     pub(crate) client: IpAddr,
     pub(crate) host: Option<Rc<HostFacts>>,
     pub(crate) target: Option<PathAndQuery>,
@@ -66,6 +69,7 @@ impl Record {
             trace,
             request_id: id_value(trace.trace),
             method: head.method.clone(),
+            is_grpc: connection.is_http2() && grpc::is_call(head),
             client: connection.peer_address(),
             host: None,
             target: head.uri.path_and_query().cloned(),

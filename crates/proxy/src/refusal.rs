@@ -67,6 +67,9 @@ pub enum Refusal {
     /// An `Expect` other than `100-continue`.
     #[error("unknown expectation")]
     ExpectationUnknown,
+    /// A `grpc-timeout` that is none.
+    #[error("the `grpc-timeout` cannot be read")]
+    GrpcTimeout,
     /// No key set to verify tokens with.
     #[error("no keys to verify tokens of issuer `{issuer}`")]
     KeysUnavailable {
@@ -202,6 +205,7 @@ impl Refusal {
             Self::Description(_) => (StatusCode::BAD_REQUEST, "DESCRIPTION_INVALID", Client),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
             Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
+            Self::GrpcTimeout => (StatusCode::BAD_REQUEST, "GRPC_TIMEOUT_INVALID", Client),
             Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Client),
             Self::MethodUnsupported => (StatusCode::NOT_IMPLEMENTED, "METHOD_UNSUPPORTED", Client),
@@ -231,6 +235,21 @@ impl Refusal {
             Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", Upstream),
             Self::UpstreamUnresolved(_) => (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_UNRESOLVED", Upstream),
             Self::UriTooLong => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG", Client),
+        }
+    }
+
+    /// The status of a gRPC call that is refused: by the status of HTTP, as gRPC's `http-grpc-status-mapping.md` says, but for
+    /// what we know better than a client who sees 504: the time was up.
+    #[must_use]
+    pub fn grpc_status(&self) -> u8 {
+        match self.row().0 {
+            StatusCode::BAD_REQUEST => 13,  // INTERNAL
+            StatusCode::UNAUTHORIZED => 16, // UNAUTHENTICATED
+            StatusCode::FORBIDDEN => 7,     // PERMISSION_DENIED
+            StatusCode::NOT_FOUND => 12,    // UNIMPLEMENTED
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14, // UNAVAILABLE
+            StatusCode::GATEWAY_TIMEOUT => 4, // DEADLINE_EXCEEDED
+            _ => 2,                           // UNKNOWN
         }
     }
 
@@ -330,6 +349,23 @@ mod tests {
     use telemetry::TraceIds;
 
     use super::*;
+
+    #[test]
+    fn a_refused_call_has_the_status_that_grpc_gives_it() {
+        let upstream = || "orders".to_owned();
+        for (refusal, status) in [
+            (Refusal::SchemeUnknown, 13),
+            (Refusal::TokenMissing, 16),
+            (Refusal::Denied(DenialReason::NoPermit), 7),
+            (Refusal::NoRoute, 12),
+            (Refusal::UpstreamConnect(upstream()), 14),
+            (Refusal::ConcurrencyReached, 14),
+            (Refusal::UpstreamTimeout(upstream()), 4),
+            (Refusal::BodyTooLarge(1), 2),
+        ] {
+            assert_eq!(refusal.grpc_status(), status, "{refusal}");
+        }
+    }
 
     #[test]
     fn every_401_says_how_to_authenticate_and_no_fault_of_ours_does() {

@@ -12,6 +12,7 @@ use identity::PrincipalKind;
 use crate::authenticate::Caller;
 use crate::body::{ResponseBody, Streamed};
 use crate::forward::X_REQUEST_ID;
+use crate::grpc;
 use crate::normalize::Canonical;
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
@@ -99,6 +100,10 @@ pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<Response
             record.connection.finish();
         }
     }
+    if record.is_grpc {
+        record.status = response.status().as_u16();
+        response = grpc::refused(refusal, response);
+    }
     own(response, record)
 }
 
@@ -128,7 +133,10 @@ pub(crate) fn to_tls(canonical: &Canonical, port: u16) -> Result<HeaderValue, Re
 }
 
 fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
-    record.status = response.status().as_u16();
+    // What a call was refused with is recorded, not the 200 that its client reads nothing of.
+    if record.status == 0 {
+        record.status = response.status().as_u16();
+    }
     let (mut head, text) = response.into_parts();
     head.headers.insert(X_REQUEST_ID, record.request_id.clone());
     // Complete even if hyper never asks for the body: it answers HEAD, or there is none.

@@ -19,6 +19,7 @@ mod credential;
 mod endpoints;
 mod fair;
 mod health;
+mod http2;
 mod pool;
 mod send;
 mod spare;
@@ -57,6 +58,8 @@ pub struct Upstream {
     pub endpoints: Endpoints,
     /// What it is shown in a field of every request.
     pub credential: Option<Slot<FieldCredential>>,
+    /// What connections to it speak.
+    pub protocol: Protocol,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// How long a connection may wait unused.
@@ -99,17 +102,38 @@ fn number(tls: Option<&ClientTls>, credential: Option<&Slot<FieldCredential>>) -
     tls.map_or(0, ClientTls::generation).wrapping_add(credential.map_or(0, Slot::generation))
 }
 
+/// What connections to an upstream speak.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: over TLS by ALPN, and with prior knowledge (RFC 9113 section 3.3) without it.
+    Http2,
+    /// What ALPN says; HTTP/1.1 without TLS.
+    Negotiate,
+}
+
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
     /// TCP and TLS.
     pub connect: Duration,
+    /// To connect to one endpoint and get the head of its response; then another one may be asked.
+    pub attempt: Option<Duration>,
     /// From the request to the head of the response.
     pub response: Duration,
     /// Between two pieces of a response.
     pub idle: Duration,
     /// From the request to the end of the response; none for streams.
     pub whole: Option<Duration>,
+}
+
+impl Timeouts {
+    /// For a connection.
+    fn to_connect(self) -> Duration {
+        self.attempt.map_or(self.connect, |attempt| attempt.min(self.connect))
+    }
 }
 
 impl Upstream {

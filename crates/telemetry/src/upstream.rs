@@ -56,7 +56,7 @@ impl UpstreamSeries {
         }
     }
 
-    /// Counts an attempt to connect, by its result (`ok`, `refused`, `timeout`).
+    /// Counts an attempt to connect, by its result (`ok`, `refused`, `timeout`, `no_material`, `no_http2`).
     pub fn connected(&self, core: usize, result: &'static str) {
         self.connects.add(core, result);
     }
@@ -66,7 +66,7 @@ impl UpstreamSeries {
         self.requests.add(core, result);
     }
 
-    /// Counts a request that is sent again, by why (`stale`, `not_connected`, `not_sent`, `died`).
+    /// Counts a request that is sent again, by why (`stale`, `not_connected`, `not_sent`, `unprocessed`, `refused`, `died`, `slow`).
     pub fn retried(&self, core: usize, why: &'static str) {
         self.retries.add(core, why);
     }

@@ -113,6 +113,12 @@ impl ClientTls {
         Ok(stream)
     }
 
+    /// What a connection agreed to speak.
+    #[must_use]
+    pub fn agreed<IO>(stream: &TlsStream<IO>) -> Alpn {
+        Alpn::negotiated(stream.get_ref().1.alpn_protocol())
+    }
+
     /// What holds now, for a client library that makes its own connections (the one that speaks to Vault): valid for
     /// one [`ClientTls::generation`], without resumption, so that every connection is judged.
     ///

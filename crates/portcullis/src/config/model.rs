@@ -20,6 +20,7 @@ use super::problem::Span;
 pub use super::raw::identity::WhenStale;
 pub use super::raw::listener::{ClientMode, TlsVersion, WithoutSni};
 pub use super::raw::operation::{LogFormat, LogLevel};
+pub use super::raw::upstream::Protocol;
 pub use super::routes::*;
 pub use super::secrets::*;
 pub use super::upstreams::*;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderName, StatusCode};
 
-use super::model::{Endpoint, ExpectedPeer, Name, UpstreamCredentials};
+use super::model::{Endpoint, ExpectedPeer, Name, Protocol, UpstreamCredentials};
 
 /// A server, or several alike.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// How names among them become addresses.
     pub dns: Dns,
+    /// What connections speak.
+    pub protocol: Protocol,
     /// How requests are spread over them.
     pub balance: Balance,
     /// When one is left out; `None` is never.
@@ -32,6 +34,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Time to connect.
     pub connect: Duration,
+    /// Time for one endpoint to connect and begin its response.
+    pub attempt: Option<Duration>,
     /// Time until the response begins.
     pub response: Duration,
     /// Between two pieces of a response.

@@ -6,11 +6,11 @@ use arc_swap::ArcSwap;
 use proxy::route::{Action, Split, Target, When};
 use proxy::upstream::{
     Balance, Balancing, Breaker, Budget, Bulkhead, BulkheadRules, Check, Circuit, CircuitRules, CircuitState,
-    Ejection, Endpoints, HashKey, QueueRules, Timeouts, Upstream,
+    Ejection, Endpoints, HashKey, Protocol, QueueRules, Timeouts, Upstream,
 };
 use serde_json::{Map, Value, json};
 use telemetry::{EndpointState, Metrics, Pressure};
-use tls::{ClientSpec, ClientTls, Expect, UpstreamTrust};
+use tls::{Alpn, ClientSpec, ClientTls, Expect, UpstreamTrust};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -95,8 +95,10 @@ impl LivingUpstream {
                 Endpoints::Fixed(endpoints)
             },
             credential: credential.map(|held| held.reader()),
+            protocol: protocol(definition.protocol),
             timeouts: Timeouts {
                 connect: definition.connect,
+                attempt: definition.attempt,
                 response: definition.response,
                 idle: definition.response_idle,
                 whole: definition.request,
@@ -123,6 +125,7 @@ impl LivingUpstream {
         let stop = all.child_token();
         self.checking.set(stop.clone().drop_guard()).ok()?;
         let check = Check {
+            protocol: protocol(self.definition.protocol),
             path: rules.path.clone(),
             every: rules.every,
             timeout: rules.timeout,
@@ -230,7 +233,7 @@ fn templates(definition: &model::Upstream, slots: &[u64], living: &Living) -> Re
     let template = |endpoint: &model::Endpoint| {
         let tls = match &definition.tls {
             Some(tls) => {
-                let spec = client_spec(endpoint, tls, living)
+                let spec = client_spec(endpoint, definition.protocol, tls, living)
                     .ok_or_else(|| "a certificate or trust entry is missing".to_owned())?;
                 Some(Arc::new(ClientTls::new(&spec).map_err(|error| error.to_string())?))
             }
@@ -242,13 +245,26 @@ fn templates(definition: &model::Upstream, slots: &[u64], living: &Living) -> Re
             port: endpoint.port,
             resolves: Question::of(endpoint, definition).map(|question| living.name(question)),
             tls,
-            identity: pool_identity(endpoint, definition.tls.as_ref(), slots),
+            identity: pool_identity(endpoint, definition, slots),
         })
     };
     definition.endpoints.iter().map(template).collect()
 }
 
-fn client_spec(endpoint: &model::Endpoint, tls: &UpstreamTls, living: &Living) -> Option<ClientSpec> {
+fn protocol(protocol: model::Protocol) -> Protocol {
+    match protocol {
+        model::Protocol::Http1 => Protocol::Http1,
+        model::Protocol::Http2 => Protocol::Http2,
+        model::Protocol::Negotiate => Protocol::Negotiate,
+    }
+}
+
+fn client_spec(
+    endpoint: &model::Endpoint,
+    protocol: model::Protocol,
+    tls: &UpstreamTls,
+    living: &Living,
+) -> Option<ClientSpec> {
     let trust = match &tls.trust {
         None => UpstreamTrust::System,
         Some(names) => {
@@ -269,7 +285,11 @@ fn client_spec(endpoint: &model::Endpoint, tls: &UpstreamTls, living: &Living) -
         trust,
         present,
         min_version: tls::Version::Tls12,
-        alpn: vec![tls::Alpn::Http1],
+        alpn: match protocol {
+            model::Protocol::Http1 => vec![Alpn::Http1],
+            model::Protocol::Http2 => vec![Alpn::Http2],
+            model::Protocol::Negotiate => vec![Alpn::Http2, Alpn::Http1],
+        },
     })
 }
 
@@ -282,11 +302,12 @@ fn slots(tls: Option<&UpstreamTls>, living: &Living) -> Vec<u64> {
 }
 
 /// Everything that tells connections apart, written out: two upstreams that agree on all of it share connections.
-fn pool_identity(endpoint: &model::Endpoint, tls: Option<&UpstreamTls>, slots: &[u64]) -> String {
-    match tls {
-        None => format!("{endpoint} plain slots={slots:?}"),
+fn pool_identity(endpoint: &model::Endpoint, definition: &model::Upstream, slots: &[u64]) -> String {
+    let protocol = definition.protocol;
+    match &definition.tls {
+        None => format!("{endpoint} plain slots={slots:?} {protocol:?}"),
         Some(tls) => format!(
-            "{endpoint} sni={:?} expect={:?} system={} presents={} slots={slots:?} h1",
+            "{endpoint} sni={:?} expect={:?} system={} presents={} slots={slots:?} {protocol:?}",
             tls.sni,
             tls.expect,
             tls.trust.is_none(),

@@ -26,7 +26,7 @@ const MIN_BUFFER: usize = 8192;
 /// HTTP/2 within the listener's bounds; its streams run on the connection's core.
 pub(super) fn http2_builder(core: &Rc<Core>, listener: &Listener) -> http2::Builder<OnCore> {
     let bounds = &listener.bounds;
-    let mut builder = http2::Builder::new(OnCore(core.clone()));
+    let mut builder = http2::Builder::new(OnCore::new(core));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.streams)
@@ -47,7 +47,13 @@ const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 /// Runs the tasks of HTTP/2 streams on the connection's core.
 #[derive(Clone)]
-pub(super) struct OnCore(Rc<Core>);
+pub(crate) struct OnCore(Rc<Core>);
+
+impl OnCore {
+    pub(crate) fn new(core: &Rc<Core>) -> Self {
+        Self(core.clone())
+    }
+}
 
 impl<F> hyper::rt::Executor<F> for OnCore
 where

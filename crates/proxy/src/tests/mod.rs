@@ -1,6 +1,7 @@
 //! A whole core between real sockets: clients on one side, an upstream that tells what it was sent on the other.
 
 mod credentials;
+mod http2;
 mod keys;
 mod leases;
 mod tokens;
@@ -28,8 +29,8 @@ use crate::route::{Action, HostPattern, PathPattern, Route, Router, Target};
 use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::token::RouteToken;
 use crate::upstream::{
-    Balance, Balancing, Budget, Endpoint, EndpointSet, Endpoints, FieldCredential, Health, PoolKey, Timeouts,
-    Upstream,
+    Balance, Balancing, Budget, Endpoint, EndpointSet, Endpoints, FieldCredential, Health, PoolKey, Protocol,
+    Timeouts, Upstream,
 };
 
 /// When the tests begin, in seconds.
@@ -49,6 +50,9 @@ struct Scene {
     keys: Option<Slot<bytes::Bytes>>,
     /// What the only route is called.
     name: &'static str,
+    protocol: Protocol,
+    /// Another upstream than the rig's own.
+    upstream: Option<SocketAddr>,
 }
 
 impl Default for Scene {
@@ -62,6 +66,8 @@ impl Default for Scene {
             tls: None,
             keys: None,
             name: "all",
+            protocol: Protocol::Http1,
+            upstream: None,
         }
     }
 }
@@ -164,6 +170,7 @@ impl Scene {
             minter,
             scopes: scopes.iter().map(|s| (engine.scope(s).unwrap(), s.as_str().into())).collect(),
         });
+        let upstream = self.upstream.unwrap_or(upstream);
         let upstream = Upstream {
             name: "orders".into(),
             endpoints: Endpoints::Fixed(EndpointSet::new(
@@ -179,7 +186,14 @@ impl Scene {
                 0,
             )),
             credential: self.credential.clone(),
-            timeouts: Timeouts { connect: PATIENCE, response: PATIENCE, idle: PATIENCE, whole: None },
+            protocol: self.protocol,
+            timeouts: Timeouts {
+                connect: PATIENCE,
+                attempt: None,
+                response: PATIENCE,
+                idle: PATIENCE,
+                whole: None,
+            },
             idle: PATIENCE,
             idle_per_core: 8,
             series: metrics.upstream("orders"),

@@ -71,6 +71,8 @@ pub(super) struct Tries {
     tried: u64,
     /// It may have reached an endpoint that died of it: that happens to no second one but this.
     resent: bool,
+    /// The only endpoint was tried twice.
+    repeated: bool,
     /// No try begins after this.
     until: Instant,
 }
@@ -82,8 +84,20 @@ pub(super) enum Again {
     NotConnected,
     /// Nothing was sent: the connection ended before.
     NotSent,
+    /// The upstream took no notice of it, it says: its connection ends, or it refused the stream.
+    Unprocessed,
+    Refused,
     /// It may have arrived; it is safe and has no body.
     Died,
+    /// The same, but the endpoint takes longer than a try may.
+    Slow,
+}
+
+impl Again {
+    /// True if it may have arrived.
+    const fn is_second(self) -> bool {
+        matches!(self, Self::Died | Self::Slow)
+    }
 }
 
 impl Again {
@@ -91,7 +105,10 @@ impl Again {
         match self {
             Self::NotConnected => "not_connected",
             Self::NotSent => "not_sent",
+            Self::Unprocessed => "unprocessed",
+            Self::Refused => "refused",
             Self::Died => "died",
+            Self::Slow => "slow",
         }
     }
 }
@@ -105,7 +122,7 @@ impl Tries {
         tick: Instant,
     ) -> Option<(Self, usize)> {
         let until = tick + upstream.timeouts.response;
-        let mut tries = Self { turn: 0, key, tried: 0, resent: false, until };
+        let mut tries = Self { turn: 0, key, tried: 0, resent: false, repeated: false, until };
         if let [_] = **endpoints {
             return Some((tries, 0));
         }
@@ -125,7 +142,8 @@ impl Tries {
         endpoints.len() > 1 && !self.resent
     }
 
-    /// Another endpoint, if there is one that was not tried, there is time, and the budget allows it.
+    /// Another endpoint, if there is one that was not tried, there is time, and the budget allows it. Where there is only one, it is
+    /// asked once more for what it took no notice of.
     pub(super) fn again(
         &mut self,
         core: &Core,
@@ -133,17 +151,24 @@ impl Tries {
         why: Again,
     ) -> Option<usize> {
         let now = Instant::now();
-        if endpoints.len() < 2 || (why == Again::Died && self.resent) || now >= self.until {
+        let is_same = endpoints.len() == 1
+            && matches!(why, Again::Unprocessed | Again::Refused)
+            && !std::mem::replace(&mut self.repeated, true);
+        let has_other = endpoints.len() > 1 && !(why.is_second() && self.resent);
+        if !(is_same || has_other) || now >= self.until {
             return None;
         }
         let Balancing { budget, turn, .. } = &upstream.balancing;
-        let place = choose(endpoints, &self.choice(&upstream.balancing, now), self.tried)?;
+        let place = match is_same {
+            true => 0,
+            false => choose(endpoints, &self.choice(&upstream.balancing, now), self.tried)?,
+        };
         if !budget.spend(turn.load(Ordering::Relaxed), now) {
             upstream.series.over_budget(core.id.index());
             return None;
         }
         upstream.series.retried(core.id.index(), why.as_str());
-        self.resent |= why == Again::Died;
+        self.resent |= why.is_second();
         self.tried |= bit(place);
         Some(place)
     }

@@ -7,18 +7,22 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tls::{Alpn, ClientTls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Endpoint;
+use super::{Endpoint, Protocol};
 
 /// How endpoints are checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Check {
+    /// What the upstream speaks.
+    pub protocol: Protocol,
     /// What is asked for.
     pub path: PathAndQuery,
     /// How often.
@@ -64,30 +68,42 @@ impl Check {
             stream.set_nodelay(true).map_err(unreachable)?;
             match &endpoint.tls {
                 Some(tls) => {
-                    self.exchange(endpoint, tls.connect(stream, now).await.map_err(unreachable)?).await
+                    let stream = tls.connect(stream, now).await.map_err(unreachable)?;
+                    let is_http2 = ClientTls::agreed(&stream) == Alpn::Http2;
+                    self.exchange(endpoint, stream, is_http2).await
                 }
-                None => self.exchange(endpoint, stream).await,
+                None => self.exchange(endpoint, stream, self.protocol == Protocol::Http2).await,
             }
         };
         let status = timeout(self.timeout, asking).await.map_err(|_| CheckError::Late)??;
         if self.statuses.contains(&status) { Ok(()) } else { Err(CheckError::Status(status)) }
     }
 
-    async fn exchange<IO>(&self, endpoint: &Endpoint, io: IO) -> Result<StatusCode, CheckError>
+    async fn exchange<IO>(
+        &self,
+        endpoint: &Endpoint,
+        io: IO,
+        is_http2: bool,
+    ) -> Result<StatusCode, CheckError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-        let answer = sender.send_request(self.request(endpoint)?);
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => Ok(answer?.status()),
-            ended = &mut connection => {
-                ended?;
-                Ok(answer.await?.status())
-            }
+        let mut request = self.request(endpoint)?;
+        if self.protocol == Protocol::Http2 && !is_http2 {
+            return Err(CheckError::Connect("it does not agree on HTTP/2".to_owned()));
         }
+        if !is_http2 {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+            return answered(sender.send_request(request), connection).await;
+        }
+        let scheme = if endpoint.tls.is_some() { "https" } else { "http" };
+        let host = request.headers_mut().remove(HOST);
+        let host = host.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+        *request.uri_mut() =
+            Uri::builder().scheme(scheme).authority(host).path_and_query(self.path.clone()).build()?;
+        *request.version_mut() = Version::HTTP_2;
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await?;
+        answered(sender.send_request(request), connection).await
     }
 
     fn request(&self, endpoint: &Endpoint) -> Result<Request<String>, http::Error> {
@@ -103,6 +119,22 @@ impl Check {
             .header(HOST, host)
             .header(USER_AGENT, HeaderValue::from_static("portcullis health check"))
             .body(String::new())
+    }
+}
+
+/// The status of an answer, while its connection is driven.
+async fn answered(
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> Result<StatusCode, CheckError> {
+    tokio::pin!(connection, answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => Ok(answer?.status()),
+        ended = &mut connection => {
+            ended?;
+            Ok(answer.await?.status())
+        }
     }
 }
 

@@ -260,6 +260,7 @@ mod tests {
     fn checks_in_a_row_turn_it_and_the_first_one_alone() {
         let now = Instant::now();
         let rules = Check {
+            protocol: crate::upstream::Protocol::Http1,
             path: "/healthz".parse().unwrap(),
             every: Duration::from_secs(5),
             timeout: Duration::from_secs(1),

@@ -1,6 +1,6 @@
 //! A second copy of a request that may be sent twice.
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body as _;
 
 use crate::body::RequestBody;
@@ -10,6 +10,7 @@ use crate::body::RequestBody;
 pub(super) struct Spare {
     method: Method,
     uri: Uri,
+    version: Version,
     /// `name:value`, each in a line; neither a name nor a value holds a line feed, and no name a colon.
     fields: Vec<u8>,
 }
@@ -17,10 +18,11 @@ pub(super) struct Spare {
 impl Spare {
     /// The copy of a request that is safe (RFC 9110 section 9.2.1) and has no body.
     pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if !is_safe || !request.body().is_end_stream() {
-            return None;
-        }
+        (is_safe(request.method()) && request.body().is_end_stream()).then(|| Self::of_any(request))
+    }
+
+    /// The copy of any request, without its body: for one that the upstream may take no notice of.
+    pub(super) fn of_any(request: &Request<RequestBody>) -> Self {
         let mut fields = Vec::with_capacity(ORDINARY);
         for (name, value) in request.headers() {
             fields.extend_from_slice(name.as_str().as_bytes());
@@ -28,7 +30,13 @@ impl Spare {
             fields.extend_from_slice(value.as_bytes());
             fields.push(b'\n');
         }
-        Some(Self { method: request.method().clone(), uri: request.uri().clone(), fields })
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, version: request.version(), fields }
+    }
+
+    /// True if the request may arrive twice.
+    pub(super) fn is_safe(&self) -> bool {
+        is_safe(&self.method)
     }
 
     /// The request.
@@ -36,6 +44,7 @@ impl Spare {
         let mut request = Request::new(RequestBody::empty());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
         for line in self.fields.split(|byte| *byte == b'\n') {
             let mut parts = line.splitn(2, |byte| *byte == b':');
             let name = parts.next().and_then(|name| HeaderName::from_bytes(name).ok());
@@ -46,6 +55,10 @@ impl Spare {
         }
         request
     }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Room for the fields of most requests, those with a token included.

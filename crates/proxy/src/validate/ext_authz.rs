@@ -15,7 +15,7 @@ use super::description::DescriptionError;
 use super::messages::{
     self, Answer, CheckRequest, CheckResponse, Denied, FieldToSet, HeaderValue, HttpStatus, OVERWRITE, Status,
 };
-use crate::body::RequestBody;
+use crate::body::{Pace, RequestBody};
 use crate::normalize::fields::Reserved;
 use crate::refusal::Refusal;
 use crate::snapshot::Listener;
@@ -38,7 +38,7 @@ pub(super) async fn message(
     listener: &Listener,
     reserved: &Arc<Reserved>,
 ) -> Result<CheckRequest, Refusal> {
-    let mut body = RequestBody::new(body, &listener.bounds, reserved)?;
+    let mut body = RequestBody::new(body, &listener.bounds, Pace::Uploads, reserved)?;
     let progress = body.progress();
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

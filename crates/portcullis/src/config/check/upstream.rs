@@ -9,7 +9,7 @@ use super::listener::{count, time};
 use super::{Check, flat};
 use crate::config::finding::Finding;
 use crate::config::model::{
-    Ejection, Endpoint, ExpectedPeer, Name, NameForm, Scheme, Trust, Upstream, UpstreamCredentials,
+    Ejection, Endpoint, ExpectedPeer, Name, NameForm, Protocol, Scheme, Trust, Upstream, UpstreamCredentials,
     UpstreamTls,
 };
 use crate::config::problem::{Span, Spanned};
@@ -21,6 +21,7 @@ impl Check<'_> {
         let endpoints = self.names(raw.endpoints, "endpoint");
         let tls_span = raw.tls.as_ref().map(|tls| tls.span);
         let scheme = self.scheme(&endpoints, tls_span);
+        let protocol = self.protocol(raw.protocol, &endpoints);
         let credentials = raw.credentials.map(|field| {
             self.open_credentials(&endpoints, field.span);
             field.value.and_then(|credentials| self.upstream_credentials(credentials.0))
@@ -32,14 +33,15 @@ impl Check<'_> {
         let dns = self.dns(raw.dns);
         let health = raw.health.map(|health| self.health(health));
         let breaker = raw.breaker.map(|breaker| self.breaker(breaker));
-        let (connect, response, response_idle, request) = match flat(raw.timeouts) {
-            Some(timeouts) => (timeouts.connect, timeouts.response, timeouts.idle, timeouts.request),
-            None => (None, None, None, None),
+        let (connect, attempt, response, response_idle, request) = match flat(raw.timeouts) {
+            Some(t) => (t.connect, t.r#try, t.response, t.idle, t.request),
+            None => (None, None, None, None, None),
         };
         let (idle, per_core) = flat(raw.pool).map_or((None, None), |pool| (pool.idle, pool.per_core));
         Some(Upstream {
             endpoints: endpoints.into_iter().map(|endpoint| endpoint.value).collect(),
             dns,
+            protocol,
             balance: balance(raw.balance),
             ejection: ejection(flat(raw.ejection)),
             health: health.flatten(),
@@ -48,6 +50,7 @@ impl Check<'_> {
             retry_budget: flat(flat(raw.retry).and_then(|retry| retry.budget)).map_or(20, |share| share.0),
             tls,
             connect: time(connect, Duration::from_secs(5)),
+            attempt: flat(attempt).map(|attempt| attempt.0),
             response: time(response, Duration::from_secs(30)),
             response_idle: time(response_idle, Duration::from_secs(60)),
             request: flat(request).map(|request| request.0),
@@ -55,6 +58,17 @@ impl Check<'_> {
             pool_per_core: count(per_core, const { NonZeroU32::new(256).unwrap() }),
             credentials: credentials.flatten(),
         })
+    }
+
+    fn protocol(&mut self, raw: Option<Field<Protocol>>, endpoints: &[Spanned<Endpoint>]) -> Protocol {
+        let Some(Field { value: Some(protocol), span }) = raw else { return Protocol::default() };
+        let plain = endpoints.iter().find(|endpoint| endpoint.value.scheme == Scheme::Http);
+        if let (Protocol::Negotiate, Some(endpoint)) = (protocol, plain) {
+            let finding = Finding::error(span, "a protocol is negotiated over TLS only");
+            let finding = finding.expecting("`http1` or `http2`, or `https` endpoints");
+            self.error(finding.related(endpoint.span, "the endpoint is at"));
+        }
+        protocol
     }
 
     fn upstream_credentials(&mut self, raw: raw::UpstreamCredentials) -> Option<UpstreamCredentials> {

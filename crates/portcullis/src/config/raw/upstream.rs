@@ -24,6 +24,9 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) endpoints: Field<Vec<Field<Endpoint>>>,
     /// How names among them become addresses.
     pub(in crate::config) dns: Option<Field<Dns>>,
+    /// What connections to them speak: `http1` (default), `http2` (over plain `http` with prior knowledge) or `negotiate` (`https`
+    /// only: HTTP/2 where the server agrees, else HTTP/1.1).
+    pub(in crate::config) protocol: Option<Field<Protocol>>,
     /// How requests are spread over them. Default: `round_robin`.
     pub(in crate::config) balance: Option<Field<Balance>>,
     /// When one of several that fails is left out: a mapping, or `off`. Default: the mapping's defaults.
@@ -45,6 +48,19 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) pool: Option<Field<Pool>>,
     /// What the gateway shows it in a field of every request; a new value takes over without a reload. Default: nothing.
     pub(in crate::config) credentials: Option<Field<Secret<UpstreamCredentials>>>,
+}
+
+/// What connections to an upstream speak.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, which gRPC needs. A server that does not agree on it is refused.
+    Http2,
+    /// What the server prefers of both.
+    Negotiate,
 }
 
 /// When a failing endpoint is left out.
@@ -128,6 +144,9 @@ pub(in crate::config) struct UpstreamTls {
 pub(in crate::config) struct Timeouts {
     /// To connect, TLS included. Default: 5s.
     pub(in crate::config) connect: Option<Field<Timespan>>,
+    /// To connect to one endpoint and until its response begins; then a safe request without a body may go to another one, as far as
+    /// `retry` allows. Default: none but `connect` and `response`.
+    pub(in crate::config) r#try: Option<Field<Timespan>>,
     /// Until its response begins. Default: 30s.
     pub(in crate::config) response: Option<Field<Timespan>>,
     /// Between two pieces of its response; streams that may be quiet for longer need more. Default: 60s.
