@@ -37,7 +37,7 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd) and h2spec: built once, minutes
 	tests/servers/build.sh target/servers
 
-attack: ## every hostile case of tests/attacks: one table, reports in target/attack (three minutes)
+attack: ## every hostile case of tests/attacks: one table, reports in target/attack (seven minutes)
 	.ci/setup
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py

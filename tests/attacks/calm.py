@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """calm.py HOST:PORT plain|tls: a well-behaved client that asks /calm 50 times a second. Prints its p50 in ms over a second, then, when a line comes
-on standard input, its p50 since. Loopback only."""
+on standard input, its p50 since. With `turns` it goes on: a p50 for each line. Loopback only."""
 import select, socket, ssl, sys, time
 host, _, port = sys.argv[1].rpartition(":"); assert host in ("127.0.0.1", "localhost", "::1")
 
@@ -26,4 +26,6 @@ def p50(until):
     times.sort(); return "%.2f" % (times[len(times) // 2] * 1000) if times else "-"
 
 
+if sys.argv[3:] == ["turns"]:
+    while True: print(p50(lambda: select.select([sys.stdin], [], [], 0)[0] and sys.stdin.buffer.raw.read(1)), flush=True)
 end = time.monotonic() + 1; print(p50(lambda: time.monotonic() > end), flush=True); print(p50(lambda: select.select([sys.stdin], [], [], 0)[0]), flush=True)

@@ -4,7 +4,8 @@ table: class, FAIL, WARN, PASS, what the gateway had in memory at its peak and t
 client on another route beside the attack. Full reports go to DIR (target/attack). Exit status 1 on any FAIL or a broken bound.
 Needs python3-cryptography and python3-hpack; loopback only.
 
-The p50 is printed, not judged: attack, gateway and client share the cores here, without a cap on the attacker's CPU."""
+That p50 is printed, not judged: attack, gateway and client share the cores here, without a cap on the attacker's CPU. `beside` judges it: attacker
+and harmless load capped to half a core each (run_beside.py)."""
 import argparse, collections, json, os, re, shutil, socket, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 HERE = os.path.dirname(os.path.abspath(__file__)); sys.path.insert(0, HERE)
@@ -110,14 +111,14 @@ def jwt(out):
 
 
 def own(out, file):
-    name = file[:-5]; report = run(out, name, [os.path.join(HERE, f"run_{name}.py")]); return row(name, report["totals"], report.get("peak_rss_mb"), BOUND_SLOW if name == "slow" else BOUND)
+    name = file[:-5]; report = run(out, name, [os.path.join(HERE, f"run_{name}.py")]); return row(name, report["totals"], report.get("peak_rss_mb"), BOUND_SLOW if name in ("slow", "beside") else BOUND)
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter); ap.add_argument("--out", default=os.path.join(ROOT, "target/attack")); ap.add_argument("--only", default=""); ap.add_argument("--parallel", type=int, default=4); a = ap.parse_args()
     shutil.rmtree(a.out, ignore_errors=True); os.makedirs(a.out); began = time.monotonic(); jobs = [(f"{f}.{over}", lambda f=f, over=over: http(a.out, f + ".json", over)) for f in ("http1_framing", "path_bypass", "header_trust", "response_side") for over in ("plain", "tls")]
     jobs += [("http2.tls", lambda: http(a.out, "http2.json", "tls", "run_http2.py")), ("jwt", lambda: jwt(a.out)), ("mtls", lambda: mtls(a.out)), ("rate_limit", lambda: own(a.out, "rate_limit.json"))]
-    late = [("slow", lambda: own(a.out, "slow.json"))]  # by itself: its cases have deadlines
+    late = [("slow", lambda: own(a.out, "slow.json")), ("beside", lambda: own(a.out, "beside.json"))]  # by themselves: deadlines, and times that are compared
     def safely(job):
         try: return job[1]()
         except Exception as e: return dict(row(job[0], dict(FAIL=1)), calm=f"{type(e).__name__}: {str(e)[-300:]}")
@@ -129,6 +130,8 @@ def main():
         sums.update(r["totals"]); broken = r["peak"] is not None and r["peak"] > r["bound"]; bad += r["totals"].get("FAIL", 0) + broken
         lines.append(f"{r['name']:22}" + "".join(f"{r['totals'].get(v, 0):6}" for v in verdicts) + f"{r['peak'] if r['peak'] is not None else '-':>8}{r['bound']:>7}{'!' if broken else ' '} {r['calm']}")
     lines.append(f"{'all':22}" + "".join(f"{sums[v]:6}" for v in verdicts) + f"   in {time.monotonic() - began:.0f} s; reports in {os.path.relpath(a.out)}")
+    beside = os.path.join(a.out, "beside.log")
+    if os.path.exists(beside): lines += ["", "a well-behaved client beside an attack, and beside harmless load; attacker and load have half a core each:"] + open(beside).read().splitlines()
     print("\n".join(lines)); open(os.path.join(a.out, "table.txt"), "w").write("\n".join(lines) + "\n"); json.dump(rows, open(os.path.join(a.out, "table.json"), "w"), indent=1)
     for r in rows:
         report = os.path.join(a.out, r["name"] + ".json")

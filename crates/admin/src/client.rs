@@ -61,6 +61,14 @@ pub async fn reload(socket: &Path) -> Result<Value, ClientError> {
     ask(socket, Method::POST, "/reload", Bytes::new(), Duration::from_secs(100)).await
 }
 
+/// Has a new program take the place of the running gateway.
+///
+/// # Errors
+/// [`ClientError::Refused`] with what is wrong with it, or another one if nobody answers.
+pub async fn upgrade(socket: &Path) -> Result<Value, ClientError> {
+    ask(socket, Method::POST, "/upgrade", Bytes::new(), Duration::from_secs(100)).await
+}
+
 /// Has the running gateway cut its own path to Vault for a time.
 ///
 /// # Errors

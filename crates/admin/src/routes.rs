@@ -25,6 +25,10 @@ pub trait Control: Send + Sync + 'static {
     /// halfway runs on a task of the gateway's own.
     fn reload(&self) -> Reloading<'_>;
 
+    /// Starts the program anew and hands the sockets over: the process id of the one that serves now, or the problems for
+    /// which this one goes on.
+    fn upgrade(&self) -> Reloading<'_>;
+
     /// Cuts the gateway's own path to its Vault stores for a time, as an exercise; zero ends a cut. Says what ends
     /// before the cut does.
     ///
@@ -90,7 +94,7 @@ pub struct Drill {
     pub seconds: u64,
 }
 
-/// A reload on its way.
+/// A reload or an upgrade on its way.
 pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Value, Vec<String>>> + Send + 'a>>;
 
 /// The public keys of the tokens that the gateway mints.
@@ -111,11 +115,12 @@ pub fn probes_router(readiness: Readiness) -> Router {
     closed(Router::new().route("/livez", get(live)).route("/readyz", get(ready)).with_state(readiness))
 }
 
-/// `GET /status`, `POST /reload`, `POST /drill`, `GET /deny`, `POST /deny/add` and `POST /deny/remove`.
+/// `GET /status`, `POST /reload`, `POST /upgrade`, `POST /drill`, `GET /deny`, `POST /deny/add` and `POST /deny/remove`.
 pub fn control_router(control: Arc<dyn Control>) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/reload", post(reload))
+        .route("/upgrade", post(upgrade))
         .route("/drill", post(drill))
         .route("/deny", get(denied))
         .route("/deny/add", post(deny))
@@ -168,6 +173,18 @@ async fn reload(State(control): State<Arc<dyn Control>>) -> Response {
             StatusCode::UNPROCESSABLE_ENTITY,
             "CONFIG_REFUSED",
             "the new configuration was refused, the old one stays",
+            &problems,
+        ),
+    }
+}
+
+async fn upgrade(State(control): State<Arc<dyn Control>>) -> Response {
+    match control.upgrade().await {
+        Ok(value) => Json(value).into_response(),
+        Err(problems) => refusal(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "UPGRADE_REFUSED",
+            "the new program does not serve, the old one goes on",
             &problems,
         ),
     }

@@ -4,11 +4,14 @@
 //! wider rights, and replaces what a dead process left. A socket that somebody listens on, or a file that is no
 //! socket, is an error. Peers are checked again by the kernel's word for their user.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +27,8 @@ pub struct ControlSocket {
     own_user: u32,
     /// Device and inode of our socket, so that another one under the same name is not removed.
     identity: (u64, u64),
+    /// Another process serves the socket from now on.
+    stays: Arc<AtomicBool>,
 }
 
 /// Why there is no control socket.
@@ -74,7 +79,42 @@ impl ControlSocket {
             let _ = fs::remove_file(&making);
             failed(source)
         })?;
-        Ok(Self { listener, own_user: metadata.uid(), identity: (metadata.dev(), metadata.ino()), path })
+        Ok(Self::new(listener, path, &metadata))
+    }
+
+    /// Takes over the socket at `path` from another process of ours that listens on it. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SocketError::Io`] if it is no listening socket, or nothing is there.
+    pub fn inherited(listener: StdUnixListener, path: impl Into<PathBuf>) -> Result<Self, SocketError> {
+        let path = path.into();
+        let taken = listener
+            .set_nonblocking(true)
+            .and_then(|()| UnixListener::from_std(listener))
+            .and_then(|listener| Ok((listener, fs::symlink_metadata(&path)?)));
+        match taken {
+            Ok((listener, metadata)) => Ok(Self::new(listener, path, &metadata)),
+            Err(source) => Err(SocketError::Io { path, source }),
+        }
+    }
+
+    fn new(listener: UnixListener, path: PathBuf, metadata: &Metadata) -> Self {
+        let identity = (metadata.dev(), metadata.ino());
+        Self { listener, own_user: metadata.uid(), identity, path, stays: Arc::default() }
+    }
+
+    /// The same socket once more, for another process.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn shared(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// To be set when another process serves the socket: then it is not removed at the end.
+    #[must_use]
+    pub fn stays(&self) -> Arc<AtomicBool> {
+        self.stays.clone()
     }
 
     /// Serves until `stop`, then removes the socket.
@@ -105,7 +145,7 @@ impl Accept for ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let here = fs::symlink_metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
-        if here.is_ok_and(|here| here == self.identity) {
+        if !self.stays.load(Ordering::SeqCst) && here.is_ok_and(|here| here == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }

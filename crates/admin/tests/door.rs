@@ -149,6 +149,12 @@ impl Control for Gateway {
         })
     }
 
+    fn upgrade(&self) -> Reloading<'_> {
+        Box::pin(async {
+            if self.problems.is_empty() { Ok(json!({ "pid": 9 })) } else { Err(self.problems.clone()) }
+        })
+    }
+
     fn drill(&self, drill: Drill) -> Result<Value, Vec<String>> {
         if self.problems.is_empty() {
             Ok(json!({ "seconds": drill.seconds }))
@@ -185,6 +191,7 @@ async fn the_command_line_reads_the_status_over_the_socket() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(admin::client::status(&path).await.unwrap(), json!({ "generation": 7 }));
     assert_eq!(admin::client::reload(&path).await.unwrap(), json!({ "generation": 8 }));
+    assert_eq!(admin::client::upgrade(&path).await.unwrap(), json!({ "pid": 9 }));
     let drill = Drill { store: None, seconds: 300 };
     assert_eq!(admin::client::drill(&path, &drill).await.unwrap(), json!({ "seconds": 300 }));
     let entry = Deny { token: Some("a".to_owned()), ..Deny::default() };
@@ -208,6 +215,10 @@ impl Control for Busy {
     }
 
     fn reload(&self) -> Reloading<'_> {
+        Box::pin(async { Ok(Value::Null) })
+    }
+
+    fn upgrade(&self) -> Reloading<'_> {
         Box::pin(async { Ok(Value::Null) })
     }
 
@@ -288,4 +299,17 @@ async fn of_two_that_bind_at_the_same_moment_one_serves() {
         });
         assert_eq!(won.iter().flatten().count(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_control_socket_that_another_process_serves_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let old = ControlSocket::bind(&path).unwrap();
+    let new = ControlSocket::inherited(old.shared().unwrap().into(), &path).unwrap();
+    old.stays().store(true, std::sync::atomic::Ordering::SeqCst);
+    drop(old);
+    assert!(path.exists());
+    drop(new);
+    assert!(!path.exists());
 }

@@ -4,6 +4,7 @@
 //! no more, a certificate that expired or was withdrawn, a listener that is gone. A flood of frames ends it at once. Ending is graceful first (GOAWAY, or
 //! the last response with `Connection: close`), then a cut.
 
+mod ending;
 mod frames;
 mod open;
 mod proof;
@@ -13,12 +14,11 @@ mod socket;
 mod watched;
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use hyper::service::service_fn;
@@ -38,6 +38,7 @@ use crate::listener::Arrival;
 use crate::normalize::HostFacts;
 use crate::snapshot::{Bounds, Listener, ProxyProtocol, Snapshot};
 use crate::tunnel::Tunnel;
+use ending::{Ending, until_ended};
 pub use open::Open;
 use open::Registered;
 pub(crate) use protocol::OnCore;
@@ -75,13 +76,6 @@ struct Life {
     stalled_since: Cell<Option<Instant>>,
     /// The generation of the deny list that does not name its certificate.
     cleared_by: Cell<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Ending {
-    Not,
-    Gracefully(Instant),
-    Now,
 }
 
 impl Connection {
@@ -193,38 +187,9 @@ impl Connection {
         has_gone.then_some(tunnel)
     }
 
-    /// True when it was asked to end.
-    pub(crate) fn is_ending(&self) -> bool {
-        self.life.ending.get() != Ending::Not
-    }
-
-    /// Ends the connection when its requests have been answered.
-    pub fn finish(&self) {
-        if self.life.ending.get() == Ending::Not {
-            self.end(Ending::Gracefully(Instant::now()));
-        }
-    }
-
-    /// Ends the connection now.
-    pub fn cut(&self) {
-        self.end(Ending::Now);
-    }
-
     /// True when its peer takes nothing of what it is sent.
     pub(crate) fn is_stalled(&self) -> bool {
         self.life.stalled_since.get().is_some()
-    }
-
-    /// True when it ends now.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.life.ending.get() == Ending::Now
-    }
-
-    fn end(&self, ending: Ending) {
-        self.life.ending.set(ending);
-        if let Some(waker) = self.life.waker.take() {
-            waker.wake();
-        }
     }
 
     /// Ends what must end.
@@ -253,7 +218,8 @@ impl Connection {
         match self.life.ending.get() {
             Ending::Not if is_late(self.life.quiet_since.get(), idle) => self.finish(),
             Ending::Gracefully(_) if lingers => self.cut(),
-            Ending::Not | Ending::Gracefully(_) | Ending::Now => {}
+            Ending::Gracefully(_) => self.finish(),
+            Ending::Not | Ending::Now => {}
         }
     }
 }
@@ -337,10 +303,10 @@ where
     let connection = Rc::new(connection);
     let _registered = Registered::new(core, &connection);
     let io = TokioIo::new(Watched::new(io, core.clone(), connection.clone()));
-    let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
     let ended = if connection.is_http2 {
+        let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
         let mut http = pin!(http2_builder(core, listener).serve_connection(io, service));
-        until_ended(&connection, |cx, ending| {
+        until_ended(core, &connection, |cx, ending| {
             if ending {
                 http.as_mut().graceful_shutdown();
             }
@@ -348,8 +314,9 @@ where
         })
         .await
     } else {
+        let service = service_fn(|request| ending::handle_last(core, &connection, request));
         let mut http = http1_builder(&listener.bounds).serve_connection(io, service);
-        let ended = until_ended(&connection, |cx, ending| {
+        let ended = until_ended(core, &connection, |cx, ending| {
             if ending {
                 Pin::new(&mut http).graceful_shutdown();
             }
@@ -360,7 +327,7 @@ where
             let parts = http.into_parts();
             // Boxed: it is rare, and every connection would carry the room for it.
             let mut copied = Box::pin(tunnel.run(parts.io.into_inner(), parts.read_buf));
-            until_ended(&connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await
+            until_ended(core, &connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await
         } else {
             ended
         }
@@ -371,28 +338,4 @@ where
             core.metrics.refused(core.id.index(), "MESSAGE_MALFORMED");
         }
     }
-}
-
-/// Drives a connection; `poll` learns once that it should end gracefully.
-async fn until_ended(
-    connection: &Connection,
-    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
-) -> hyper::Result<()> {
-    let mut told = false;
-    poll_fn(|cx| {
-        let ending = match connection.life.ending.get() {
-            Ending::Not => false,
-            Ending::Gracefully(_) => !std::mem::replace(&mut told, true),
-            Ending::Now => return Poll::Ready(Ok(())),
-        };
-        let polled = poll(cx, ending);
-        if polled.is_pending() {
-            let mut waker = connection.life.waker.borrow_mut();
-            if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
-        polled
-    })
-    .await
 }

@@ -1,10 +1,12 @@
 //! A core: one thread, one current-thread runtime, and all that its connections share without a lock.
 
+mod drain;
+mod loads;
+
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -16,7 +18,7 @@ use telemetry::{AccessLog, CoreLog, Metrics, TraceIds};
 use tls::Slot;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use crate::authenticate::Caller;
@@ -29,6 +31,7 @@ use crate::token::MintedTokens;
 use crate::token_cache::TokenCache;
 use crate::tunnel::{PIECE, Pulse};
 use crate::upstream::{Pools, Queues};
+pub use loads::Loads;
 
 /// Which core this is, counted from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,8 +73,27 @@ pub enum Command {
     Listen(Socket),
     /// Stop accepting on a listener and end its connections gracefully.
     Close(Arc<str>),
-    /// Stop accepting, end gracefully until the deadline, then cut.
-    Drain(Duration),
+    /// Stop accepting, end gracefully, then cut.
+    Drain(Drain),
+}
+
+/// How a core ends its connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// What has not ended by then is cut.
+    pub deadline: Duration,
+    /// Who is told to go, and when.
+    pub pace: Pace,
+}
+
+/// Who is told to go, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pace {
+    /// Everybody, now: the process must end.
+    AtOnce,
+    /// Who is quiet, now; who is busy, spread over the second half of the deadline: another process has the sockets, and
+    /// its clients need not all come at the same moment.
+    Spread,
 }
 
 /// Speaks to a running core. The core ends when it is told to drain, not when this is dropped: the cores speak to
@@ -279,27 +301,20 @@ async fn obey(core: Rc<Core>, mut inbox: UnboundedReceiver<Command>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listening = listener::Listening::default();
-    let deadline = loop {
+    let drain = loop {
         tokio::select! {
             _ = ticks.tick() => tick(&core),
             command = inbox.recv() => match command {
                 Some(Command::Adopt(arrival)) => connection::adopt(&core, arrival),
                 Some(Command::Listen(socket)) => listening.open(&core, socket),
                 Some(Command::Close(name)) => listening.close(&core, &name),
-                Some(Command::Drain(deadline)) => break deadline,
-                None => break Duration::ZERO,
+                Some(Command::Drain(drain)) => break drain,
+                None => break Drain { deadline: Duration::ZERO, pace: Pace::AtOnce },
             }
         }
     };
     listening.close_all();
-    core.draining.set(true);
-    // What other cores handed over before they heard of the end is still served.
-    while let Ok(command) = inbox.try_recv() {
-        if let Command::Adopt(arrival) = command {
-            connection::adopt(&core, arrival);
-        }
-    }
-    end_connections(&core, deadline).await;
+    drain::end_connections(&core, &mut inbox, drain).await;
     core.log.borrow_mut().flush();
 }
 
@@ -310,63 +325,7 @@ fn tick(core: &Core) {
     }
 }
 
-async fn end_connections(core: &Rc<Core>, deadline: Duration) {
-    for (_, connection) in core.connections.borrow().iter() {
-        connection.finish();
-    }
-    let all_gone = async {
-        let mut ticks = interval(Duration::from_millis(20));
-        while !core.connections.borrow().is_empty() {
-            ticks.tick().await;
-        }
-    };
-    if timeout(deadline, all_gone).await.is_err() {
-        let left = core.connections.borrow().len();
-        tracing::warn!(core = core.id.index(), left, "the deadline passed: cutting what is left");
-        for (_, connection) in core.connections.borrow().iter() {
-            connection.cut();
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 const TICK: Duration = Duration::from_millis(250);
-
-/// Open connections per core, for those that accept.
-#[derive(Debug)]
-pub struct Loads(Vec<AtomicUsize>);
-
-impl Loads {
-    /// No connections on any of `count` cores.
-    #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| AtomicUsize::new(0)).collect())
-    }
-
-    /// Counts a connection in on a core.
-    pub fn add(&self, core: CoreId) {
-        if let Some(load) = self.0.get(core.0) {
-            load.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts a connection out.
-    pub fn remove(&self, core: CoreId) {
-        if let Some(load) = self.0.get(core.0) {
-            load.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The core that should serve a connection accepted on `here`: another one only if it has clearly less to do,
-    /// since moving costs a wake-up.
-    #[must_use]
-    pub fn choose(&self, here: CoreId) -> CoreId {
-        let load = |core: CoreId| self.0.get(core.0).map_or(usize::MAX, |load| load.load(Ordering::Relaxed));
-        let idlest = (0..self.0.len()).map(CoreId).min_by_key(|core| load(*core)).unwrap_or(here);
-        let (mine, least) = (load(here), load(idlest));
-        if mine > least + least / 8 { idlest } else { here }
-    }
-}
 
 #[cfg(test)]
 mod tests;

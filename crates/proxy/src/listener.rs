@@ -22,13 +22,26 @@ use crate::core::{Command, Core, CoreId, Loads};
 use crate::limits::Network;
 use crate::snapshot::{Listener, ProxyProtocol};
 
-/// A bound socket of a listener.
+/// What one core accepts on for a listener.
 #[derive(Debug)]
 pub struct Socket {
     /// The listener's name.
     pub name: Arc<str>,
-    /// Bound and listening.
-    pub socket: StdListener,
+    /// Bound and listening; empty if other cores accept.
+    pub sockets: Vec<StdListener>,
+}
+
+/// Deals the sockets of a listener out to `cores`: mostly one each, more where a predecessor had more cores, and to the first
+/// ones only where there are fewer.
+#[must_use]
+pub fn deal(sockets: Vec<StdListener>, cores: usize) -> Vec<Vec<StdListener>> {
+    let mut shares: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+    for (index, socket) in sockets.into_iter().enumerate() {
+        if let Some(share) = shares.get_mut(index % cores.max(1)) {
+            share.push(socket);
+        }
+    }
+    shares
 }
 
 /// A connection on its way to the core that serves it.
@@ -138,24 +151,26 @@ impl Gate {
 pub struct Listening(HashMap<Arc<str>, CancellationToken>);
 
 impl Listening {
-    /// Starts to accept on a socket.
+    /// Starts to accept on a listener's sockets, and on former ones of the same name no more.
     pub fn open(&mut self, core: &Rc<Core>, socket: Socket) {
-        let Socket { name, socket } = socket;
-        let listener = match TcpListener::from_std(socket) {
-            Ok(listener) => listener,
-            Err(cause) => return tracing::error!(listener = %name, %cause, "cannot accept"),
-        };
+        let Socket { name, sockets } = socket;
         let stop = CancellationToken::new();
         if let Some(former) = self.0.insert(name.clone(), stop.clone()) {
             former.cancel();
         }
-        let core = core.clone();
-        core.tasks.clone().spawn_local(async move {
-            tokio::select! {
-                () = accept(&core, &name, &listener) => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        for socket in sockets {
+            let listener = match TcpListener::from_std(socket) {
+                Ok(listener) => listener,
+                Err(cause) => return tracing::error!(listener = %name, %cause, "cannot accept"),
+            };
+            let (owned, name, stop) = (core.clone(), name.clone(), stop.clone());
+            core.tasks.spawn_local(async move {
+                tokio::select! {
+                    () = accept(&owned, &name, &listener) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
     }
 
     /// Stops accepting on a listener and lets its connections finish.
@@ -192,8 +207,7 @@ async fn accept(core: &Rc<Core>, name: &Arc<str>, socket: &TcpListener) {
         let snapshot = core.snapshot();
         let Some(listener) = snapshot.listeners.get(name) else { continue };
         let Some(open) = admit(core, listener, peer) else { continue };
-        let target = core.gate.loads.choose(core.id);
-        let open = open.on(target);
+        let (target, open) = open.on(core.gate.loads.choose(core.id), core.id);
         if target == core.id {
             connection::start(core, stream, peer, open);
         } else if let Ok(stream) = stream.into_std() {

@@ -31,6 +31,9 @@ pub enum Refusal {
     /// The request names no single host.
     #[error("host: {0}")]
     Authority(#[from] AuthorityError),
+    /// The body is framed wrongly, or broke off.
+    #[error("the body is malformed or broke off")]
+    BodyMalformed,
     /// The body is larger than the listener allows.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(u64),
@@ -189,6 +192,7 @@ impl Refusal {
         match self {
             Self::Authority(_) => (StatusCode::BAD_REQUEST, "HOST_INVALID", Client),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", Client),
+            Self::BodyMalformed => (StatusCode::BAD_REQUEST, "BODY_MALFORMED", Client),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", Client),
             Self::CertificateRequired { .. } => (StatusCode::UNAUTHORIZED, "CERTIFICATE_REQUIRED", Client),
             Self::CertificateWithdrawn => (StatusCode::UNAUTHORIZED, "CERTIFICATE_WITHDRAWN", Client),
@@ -325,6 +329,7 @@ impl Refusal {
             self,
             Self::Authority(_)
                 | Self::BodyTooLarge(_)
+                | Self::BodyMalformed
                 | Self::BodyTooSlow
                 | Self::CertificateWithdrawn
                 | Self::Draining

@@ -81,6 +81,7 @@ enum Sender {
 }
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Trust {
@@ -217,6 +218,12 @@ impl Connection {
         };
         Ok(Streaming { connection: self, response })
     }
+}
+
+/// Whether a request that failed was never sent: another connection may take it, whatever its method.
+#[must_use]
+pub fn was_not_sent(fault: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    fault.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
 }
 
 impl Streaming<'_> {

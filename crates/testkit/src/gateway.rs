@@ -26,6 +26,19 @@ pub struct Gateway {
     listeners: BTreeMap<String, SocketAddr>,
 }
 
+/// What a gateway's process holds at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    /// Memory in use, in KiB.
+    pub resident_kib: usize,
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Series in the metrics.
+    pub series: usize,
+}
+
 impl Default for Site {
     fn default() -> Self {
         Self::new()
@@ -192,6 +205,21 @@ impl Gateway {
         let metrics = self.metrics();
         let lines = metrics.lines().filter(|line| line.starts_with(start));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What the process holds.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        let proc = PathBuf::from(format!("/proc/{}", self.id()));
+        let count = |what: &str| std::fs::read_dir(proc.join(what)).map_or(0, Iterator::count);
+        let status = std::fs::read_to_string(proc.join("status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+        Resources {
+            resident_kib: resident.and_then(|kib| kib.parse().ok()).unwrap_or_default(),
+            descriptors: count("fd"),
+            threads: count("task"),
+            series: self.metrics().lines().filter(|line| !line.starts_with('#')).count(),
+        }
     }
 
     /// What the program printed so far.

@@ -42,10 +42,10 @@ mod websocket;
 mod wire;
 
 pub use authority::{Authority, Issued, Leaf};
-pub use client::{Ask, Connection, Protocol, Reply, Streaming, Trust};
+pub use client::{Ask, Connection, Protocol, Reply, Streaming, Trust, was_not_sent};
 pub use curl::{Curl, CurlReply};
 pub use digest::sha256;
-pub use gateway::{Gateway, Site, binary};
+pub use gateway::{Gateway, Resources, Site, binary};
 pub use haproxy::Haproxy;
 pub use key_server::{KeyServer, Mood};
 pub use kubernetes::KubernetesApi;

@@ -56,6 +56,13 @@ impl Wire {
         Ok(String::from_utf8_lossy(&all).into_owned())
     }
 
+    /// The next bytes; none when the peer has closed.
+    pub fn read_some(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 4096];
+        let count = self.0.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        Some(buffer[..count].to_vec())
+    }
+
     /// Reads until the peer closes; a reset counts as a close.
     pub fn read_to_close(&mut self) -> String {
         let (mut all, mut buffer) = (Vec::new(), [0; 4096]);

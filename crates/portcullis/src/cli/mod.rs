@@ -26,6 +26,7 @@ mod source;
 mod status;
 mod time;
 mod token;
+mod upgrade;
 mod version;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ enum Command {
     Dev(dev::Dev),
     Status(status::Status),
     Reload(reload::Reload),
+    Upgrade(upgrade::Upgrade),
     Drill(drill::Drill),
     Deny(deny::Deny),
     Explain(explain::Explain),
@@ -87,6 +89,7 @@ impl Command {
             Self::Dev(dev) => dev.run(),
             Self::Status(status) => status.run(),
             Self::Reload(reload) => reload.run(),
+            Self::Upgrade(upgrade) => upgrade.run(),
             Self::Drill(drill) => drill.run(),
             Self::Deny(deny) => deny.run(),
             Self::Explain(explain) => explain.run(),

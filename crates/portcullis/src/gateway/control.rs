@@ -6,6 +6,7 @@ use admin::{Control, DenyChange, Drill, Reloading};
 use serde_json::{Value, json};
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::handover::start_successor;
 use super::prepare::{Occasion, prepare};
 use super::reload::Reloader;
 use super::status::status;
@@ -25,6 +26,14 @@ impl Control for Door {
         Box::pin(async move {
             let generation = reload(reloader).await?;
             Ok(json!({ "generation": generation }))
+        })
+    }
+
+    fn upgrade(&self) -> Reloading<'_> {
+        let reloader = self.0.clone();
+        Box::pin(async move {
+            let successor = upgrade(reloader).await?;
+            Ok(json!({ "pid": successor }))
         })
     }
 
@@ -67,6 +76,36 @@ pub(super) async fn reload(reloader: Arc<Mutex<Reloader>>) -> Result<u64, Vec<St
         spawn_blocking(move || lock(&reloader).take(loaded)).await.map_err(|error| broken(&error))?
     });
     reloading.await.unwrap_or_else(|error| Err(broken(&error)))
+}
+
+/// Has a new program take this one's place. What it says `ready` to is over for this one: it drains.
+pub(super) async fn upgrade(reloader: Arc<Mutex<Reloader>>) -> Result<u32, Vec<String>> {
+    let tasks = lock(&reloader).tasks.clone();
+    let upgrading = tasks.spawn(async move {
+        let turn = lock(&reloader).turn.clone();
+        let _turn = turn.lock().await;
+        if lock(&reloader).succeeded.is_cancelled() {
+            return Err(vec!["another program has taken this one's place already".to_owned()]);
+        }
+        let belongings = lock(&reloader)
+            .belongings()
+            .map_err(|error| vec![format!("the sockets cannot be handed over: {error}")])?;
+        let started = spawn_blocking(move || start_successor(&belongings)).await;
+        let successor = started.unwrap_or_else(|error| Err(vec![error.to_string()]));
+        match &successor {
+            Ok(pid) => {
+                tracing::info!(pid, "a new program serves");
+                lock(&reloader).relieved(*pid);
+            }
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(problem, "the new program does not serve: this one goes on");
+                }
+            }
+        }
+        successor
+    });
+    upgrading.await.unwrap_or_else(|error| Err(vec![format!("the upgrade did not end: {error}")]))
 }
 
 fn broken(error: &JoinError) -> Vec<String> {

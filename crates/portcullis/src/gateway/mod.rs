@@ -6,6 +6,7 @@
 mod acme;
 mod checks;
 mod control;
+mod cores;
 mod credentials;
 mod deny;
 mod dns;
@@ -14,6 +15,7 @@ mod drill;
 mod endpoints;
 mod fetch;
 mod generation;
+mod handover;
 mod issuers;
 mod jobs;
 mod jwks;

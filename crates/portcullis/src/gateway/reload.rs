@@ -4,29 +4,30 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use admin::{Pending, Readiness};
-use arc_swap::ArcSwap;
-use identity::deny::DenyList;
 use policy::Engine;
 use proxy::Snapshot;
-use proxy::core::{Command, CoreHandle, CoreSpec};
-use proxy::listener::Socket;
-use telemetry::{AccessLog, LogLevel, Metrics};
-use tls::Slot;
+use proxy::core::CoreHandle;
+use sd_notify::NotifyState;
+use telemetry::{LogLevel, Metrics};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cores::Cores;
 use super::deny::DenyLists;
+use super::doors::Giveable;
 use super::generation::{Living, Surroundings};
+use super::handover::Belongings;
 use super::jobs::{self, JobKey};
 use super::listeners::missing;
 use super::material::{self, Tell};
 use super::names::{HeldName, Question};
 use super::prepare::Prepared;
-use super::run::log_filter;
+use super::run::{log_filter, notify_systemd};
 use super::sockets::{self, Inherited, Sockets};
 use super::stores::{LivingStore, Tasks};
 use super::tokens::KeySets;
@@ -44,6 +45,14 @@ pub(super) struct Reloader {
     /// Sockets of listeners that wait for their material: bound, so that nobody else takes the address, and refusing
     /// connections.
     pub(super) closed: Sockets,
+    /// The same sockets that the cores accept on, for a successor.
+    pub(super) open: Sockets,
+    /// The operator's doors, for a successor.
+    pub(super) doors: Giveable,
+    /// True until a predecessor is to be relieved: sockets that it gave are not listened on before everything is there.
+    pub(super) holds_back: bool,
+    /// Told when a successor serves.
+    pub(super) succeeded: CancellationToken,
     /// Material of jobs that has ended: the gateway is not ready without it.
     pub(super) ended: BTreeMap<JobKey, Pending>,
     /// Names of endpoints whose last look-up failed.
@@ -75,63 +84,6 @@ pub(super) struct Reloader {
     pub(super) published: Arc<Notify>,
     /// Held while a configuration is loaded: one at a time, so that the newest is published last.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// The cores, and what they serve.
-pub(super) struct Cores {
-    pub(super) count: usize,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) access_log: AccessLog,
-    pub(super) running: Vec<CoreHandle>,
-    /// Who and what counts no longer.
-    pub(super) deny: Slot<DenyList>,
-    pub(super) snapshot: Option<Arc<ArcSwap<Snapshot>>>,
-}
-
-impl Cores {
-    /// Publishes a snapshot; the first one starts the cores.
-    fn publish(&mut self, snapshot: Arc<Snapshot>) -> std::io::Result<()> {
-        if let Some(published) = &self.snapshot {
-            published.store(snapshot);
-            return Ok(());
-        }
-        let snapshot = Arc::new(ArcSwap::new(snapshot));
-        self.running = proxy::core::start(&CoreSpec {
-            count: self.count,
-            snapshot: snapshot.clone(),
-            metrics: self.metrics.clone(),
-            access_log: self.access_log.clone(),
-            tokens: TOKENS_PER_CORE,
-            deny: self.deny.clone(),
-            clock: Arc::new(wall_clock),
-        })?;
-        self.snapshot = Some(snapshot);
-        Ok(())
-    }
-
-    /// Every core accepts on a socket of its own, or the first one on the only one.
-    /// Gives back what cannot listen: somebody else listens there, on an address that was bound and not listened on.
-    fn listen(&self, sockets: Sockets) -> Sockets {
-        let mut refused = Sockets::new();
-        for (name, sockets) in sockets {
-            if let Err(error) = proxy::listener::listen(&sockets) {
-                tracing::error!(listener = %name, %error, "cannot listen");
-                refused.insert(name, sockets);
-                continue;
-            }
-            tracing::info!(listener = %name, "open");
-            for (core, socket) in self.running.iter().zip(sockets) {
-                tell(core, Command::Listen(Socket { name: (&name).into(), socket }));
-            }
-        }
-        refused
-    }
-
-    fn close(&self, name: &Name) {
-        for core in &self.running {
-            tell(core, Command::Close(name.into()));
-        }
-    }
 }
 
 /// The next generation, bound and built.
@@ -225,6 +177,7 @@ impl Reloader {
         self.closed.retain(|name, _| config.listeners.contains_key(name));
         self.closed.extend(sockets);
         for name in &gone {
+            self.open.remove(name);
             self.cores.close(name);
         }
         self.material.retain(&self.living, &self.readiness);
@@ -274,13 +227,13 @@ impl Reloader {
     }
 
     /// Opens the listeners that have what they need.
-    fn open_listeners(&mut self) {
-        let Some(config) = &self.serving else { return };
+    pub(super) fn open_listeners(&mut self) {
+        let Some(config) = self.serving.as_ref().filter(|_| !self.holds_back) else { return };
         let can_open = |name: &Name, _: &mut Vec<TcpListener>| {
             config.listeners.get(name).is_some_and(|listener| missing(listener, &self.living).is_none())
         };
         let ready: Sockets = self.closed.extract_if(.., can_open).collect();
-        self.closed.extend(self.cores.listen(ready));
+        self.closed.extend(self.cores.listen(ready, &mut self.open));
     }
 
     /// What a closed listener waits for.
@@ -351,8 +304,29 @@ impl Reloader {
         files
     }
 
+    /// All sockets, for a successor.
+    pub(super) fn belongings(&self) -> std::io::Result<Belongings> {
+        let mut all = self.doors.shared()?;
+        for (name, sockets) in self.open.iter().chain(&self.closed) {
+            let shared = sockets::shared(sockets)?;
+            all.push((name.to_string(), shared.into_iter().map(Into::into).collect()));
+        }
+        Ok(all)
+    }
+
+    /// Another process has the sockets and serves: systemd follows it, the doors are its own from now on.
+    pub(super) fn relieved(&self, successor: u32) {
+        notify_systemd(&[NotifyState::MainPid(successor)]);
+        if let Some(stays) = &self.doors.control_stays {
+            stays.store(true, Ordering::SeqCst);
+        }
+        self.succeeded.cancel();
+    }
+
     /// Gives the cores away to be ended, and how long that may take.
     pub(super) fn end(&mut self) -> (Vec<CoreHandle>, Duration) {
+        self.open.clear();
+        self.closed.clear();
         let deadline = self.serving.as_ref().map_or(Duration::ZERO, |config| config.shutdown_deadline);
         (std::mem::take(&mut self.cores.running), deadline)
     }
@@ -378,14 +352,5 @@ fn lines(problems: &Problems) -> Vec<String> {
     problems.to_string().lines().map(str::to_owned).collect()
 }
 
-fn tell(core: &CoreHandle, command: Command) {
-    if core.commands.send(command).is_err() {
-        tracing::error!("a core is gone");
-    }
-}
-
 /// What readiness calls the configuration.
 const CONFIGURATION: &str = "configuration";
-
-/// Verified tokens that each core keeps: about 20 MiB when every one of them is as long as it may be in practice.
-const TOKENS_PER_CORE: usize = 8192;

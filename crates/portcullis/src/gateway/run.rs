@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admin::{Readiness, SocketError};
-use proxy::core::Command;
+use proxy::core::{Command, Drain, Pace};
 use sd_notify::NotifyState;
 use serde_json::{Map, Value, json};
 use telemetry::{AccessLog, AccessLogWriter, Destination, LogError, Metrics, start_log};
@@ -16,13 +16,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::control::{lock, reload};
+use super::control::{lock, reload, upgrade};
+use super::cores::Cores;
 use super::deny::DenyLists;
-use super::doors::Doors;
+use super::doors::{Doors, Giveable};
 use super::generation::Living;
+use super::handover::{Belongings, LISTENERS, Predecessor, all_there};
 use super::material;
 use super::prepare::{Occasion, prepare};
-use super::reload::{Cores, Last, Reloader};
+use super::reload::{Last, Reloader};
 use super::sockets::Inherited;
 use super::stores::Tasks;
 use super::wall_clock;
@@ -70,6 +72,22 @@ pub enum RunError {
 /// # Errors
 /// When it can't start; a running gateway ends without an error.
 pub fn run(options: &Options) -> Result<(), RunError> {
+    let (predecessor, belongings) = Predecessor::from_environment()?.unzip();
+    let ended = run_after(options, predecessor.as_ref(), belongings);
+    if let (Err(error), Some(predecessor)) = (&ended, &predecessor) {
+        predecessor.refuse(&match error {
+            RunError::Config(problems) => problems.to_string(),
+            other => other.to_string(),
+        });
+    }
+    ended
+}
+
+fn run_after(
+    options: &Options,
+    predecessor: Option<&Predecessor>,
+    belongings: Option<Belongings>,
+) -> Result<(), RunError> {
     tls::install_default();
     identity::jwt::install_crypto_provider();
     let checked = config::load(&options.config, wall_clock()).map_err(RunError::Config)?;
@@ -97,9 +115,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         file: options.config.clone(),
         living: Living::default(),
         material: material::Watch::default(),
-        inherited: Inherited::from_environment(),
+        inherited: Inherited::new(belongings),
         addresses: BTreeMap::new(),
         closed: BTreeMap::new(),
+        open: BTreeMap::new(),
+        doors: Giveable::default(),
+        holds_back: predecessor.is_some(),
+        succeeded: CancellationToken::new(),
         ended: BTreeMap::new(),
         unresolved: Vec::new(),
         cores: Cores {
@@ -127,7 +149,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         last: Last { at: wall_clock(), problems: Vec::new() },
         started: wall_clock(),
     };
-    runtime.block_on(serve(options, reloader, checked, &writer))?;
+    runtime.block_on(serve(options, reloader, checked, &writer, predecessor))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if !writer.close(Duration::from_secs(2)) {
         tracing::warn!("the access log could not be written to its end");
@@ -140,22 +162,25 @@ async fn serve(
     mut reloader: Reloader,
     checked: Checked,
     access_log: &AccessLogWriter,
+    predecessor: Option<&Predecessor>,
 ) -> Result<(), RunError> {
     // Signals first: one that comes while we start must not kill what has begun.
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hang_up: signal(SignalKind::hangup())?,
+        upgrade: signal(SignalKind::user_defined2())?,
     };
     let admin = checked.config.admin.clone();
     let stop = reloader.stop.clone();
     let tasks = reloader.tasks.clone();
-    let starting = reloader.readiness.task("listeners");
+    let starting = reloader.readiness.task(LISTENERS);
     let readiness = reloader.readiness.clone();
     let metrics = reloader.metrics.clone();
     let key_sets = reloader.key_sets.clone();
 
-    let doors = Doors::bind(&admin).await?;
+    let doors = Doors::bind(&admin, &mut reloader.inherited).await?;
+    reloader.doors = doors.giveable()?;
     let work = reloader.work.clone();
     let prepared = prepare(checked, &reloader.living, &work, Occasion::Start).await;
     let published = prepared
@@ -169,28 +194,50 @@ async fn serve(
         }
     };
     metrics.config_loaded(generation, wall_clock());
-    reloader.inherited.warn_unused();
+    reloader.inherited.close_unused();
+    if predecessor.is_some()
+        && let Err(error) = all_there(&readiness).await
+    {
+        work.end().await;
+        return Err(error);
+    }
+    reloader.holds_back = false;
+    reloader.open_listeners();
     if let Some(file) = &options.ready_file {
         write_ready_file(file, &reloader, &doors)?;
     }
     say_where(&reloader, &doors);
     let reloader = Arc::new(Mutex::new(reloader));
-    doors.open(&reloader, &metrics, &key_sets, &readiness, &stop, &tasks);
+    let succeeded = lock(&reloader).succeeded.clone();
+    doors.open(&reloader, &metrics, &key_sets, &readiness, &succeeded, &tasks);
     drop(starting);
     notify_systemd(&[NotifyState::Ready]);
+    if let Some(predecessor) = predecessor {
+        predecessor.ready();
+    }
 
     follow(&reloader, &mut signals, access_log).await;
 
     tracing::info!("draining");
-    readiness.set_draining();
-    notify_systemd(&[NotifyState::Stopping]);
+    let pace = if succeeded.is_cancelled() {
+        Pace::Spread
+    } else {
+        readiness.set_draining();
+        notify_systemd(&[NotifyState::Stopping]);
+        Pace::AtOnce
+    };
     tokio::select! {
-        () = drain(&reloader) => {}
+        () = drain(&reloader, pace) => {}
         () = ended(&mut signals.terminate, &mut signals.interrupt) => tracing::warn!("told again: not waiting any longer"),
     }
     stop.cancel();
+    // The doors stayed open while requests ended.
+    succeeded.cancel();
     tasks.close();
-    tasks.wait().await;
+    // A successor that has not said anything yet is not waited for.
+    if timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
+        tracing::warn!("something did not end");
+    }
     work.end().await;
     tracing::info!("stopped");
     Ok(())
@@ -201,6 +248,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
 }
 
 async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
@@ -213,7 +261,10 @@ async fn ended(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Takes what changes, until the gateway is told to end.
 async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_log: &AccessLogWriter) {
     let mut watch = Watch::new();
-    let published = lock(reloader).published.clone();
+    let (published, succeeded) = {
+        let reloader = lock(reloader);
+        (reloader.published.clone(), reloader.succeeded.clone())
+    };
     watch.watch(lock(reloader).files());
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,6 +273,12 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
     loop {
         let asked = tokio::select! {
             () = ended(&mut signals.terminate, &mut signals.interrupt) => return,
+            () = succeeded.cancelled() => return,
+            _ = signals.upgrade.recv() => {
+                // In the background: meanwhile this program can be told to end. Problems are logged.
+                lock(reloader).tasks.clone().spawn(upgrade(reloader.clone()));
+                continue;
+            }
             _ = signals.hang_up.recv() => {
                 access_log.reopen();
                 true
@@ -256,10 +313,10 @@ async fn follow(reloader: &Arc<Mutex<Reloader>>, signals: &mut Signals, access_l
 const RETRY: u64 = 5;
 
 /// Ends the cores: gracefully until the deadline, then at once.
-async fn drain(reloader: &Arc<Mutex<Reloader>>) {
+async fn drain(reloader: &Arc<Mutex<Reloader>>, pace: Pace) {
     let (cores, deadline) = lock(reloader).end();
     for core in &cores {
-        if core.commands.send(Command::Drain(deadline)).is_err() {
+        if core.commands.send(Command::Drain(Drain { deadline, pace })).is_err() {
             tracing::warn!("a core had ended before it was told to");
         }
     }
@@ -336,7 +393,7 @@ fn notify_reloading() {
 }
 
 /// Without systemd this does nothing.
-fn notify_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }

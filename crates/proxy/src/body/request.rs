@@ -75,6 +75,7 @@ pub struct Progress {
 
 #[derive(Clone, Copy, Debug)]
 enum Failed {
+    Broken,
     TooLarge(u64),
     TooSlow,
 }
@@ -101,6 +102,7 @@ impl Progress {
     #[must_use]
     pub fn failure(&self) -> Option<Refusal> {
         self.failed.get().map(|failed| match failed {
+            Failed::Broken => Refusal::BodyMalformed,
             Failed::TooLarge(most) => Refusal::BodyTooLarge(most),
             Failed::TooSlow => Refusal::BodyTooSlow,
         })
@@ -298,7 +300,8 @@ impl Guarded {
             self.waited += since.elapsed();
         }
         let Some(frame) = frame else { return Poll::Ready(None) };
-        let mut frame = frame?;
+        // Not the upstream's fault, which must not be taken for dead for it.
+        let mut frame = frame.inspect_err(|_| self.progress.failed.set(Some(Failed::Broken)))?;
         if let Some(data) = frame.data_ref() {
             let bytes = self.progress.bytes.get().saturating_add(data.len() as u64);
             self.progress.bytes.set(bytes);

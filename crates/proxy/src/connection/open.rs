@@ -46,12 +46,17 @@ impl Open {
         &self.listener
     }
 
-    /// Counts it for the core that will serve it.
+    /// Counts it for the core that will serve it: `target`, or `here` when that one is ending.
     #[must_use]
-    pub(crate) fn on(mut self, core: CoreId) -> Self {
-        self.gate.loads.add(core);
+    pub(crate) fn on(mut self, target: CoreId, here: CoreId) -> (CoreId, Self) {
+        let core = if target != here && self.gate.loads.add(target) {
+            target
+        } else {
+            self.gate.loads.add_own(here);
+            here
+        };
         self.core = Some(core);
-        self
+        (core, self)
     }
 }
 

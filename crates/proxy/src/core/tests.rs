@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -53,7 +53,9 @@ impl Rig {
         listener::listen(&sockets).unwrap();
         let address = sockets[0].local_addr().unwrap();
         for (core, socket) in cores.iter().zip(sockets) {
-            core.commands.send(Command::Listen(Socket { name: "plain".into(), socket })).unwrap();
+            core.commands
+                .send(Command::Listen(Socket { name: "plain".into(), sockets: vec![socket] }))
+                .unwrap();
         }
         Self { cores, address, panic, loads: metrics }
     }
@@ -66,7 +68,9 @@ impl Rig {
 
     fn stop(self) {
         for core in &self.cores {
-            core.commands.send(Command::Drain(Duration::from_secs(5))).unwrap();
+            core.commands
+                .send(Command::Drain(Drain { deadline: Duration::from_secs(5), pace: Pace::AtOnce }))
+                .unwrap();
         }
         self.cores.into_iter().for_each(CoreHandle::join);
     }
@@ -200,8 +204,7 @@ fn a_drain_answers_what_is_there_and_then_ends() {
 fn eight_connections_accepted_on_one_core_are_served_by_both() {
     let loads = Loads::new(2);
     for _ in 0..8 {
-        loads.add(loads.choose(CoreId(0)));
+        assert!(loads.add(loads.choose(CoreId(0))));
     }
-    assert_eq!(loads.0[0].load(Ordering::Relaxed), 4);
-    assert_eq!(loads.0[1].load(Ordering::Relaxed), 4);
+    assert_eq!((loads.connections(CoreId(0)), loads.connections(CoreId(1))), (4, 4));
 }

@@ -22,7 +22,7 @@ use telemetry::{AccessLog, Destination, Metrics};
 use tls::{ClientTls, Slot, SlotWriter};
 
 use crate::authenticate::Authenticate;
-use crate::core::{Command, CoreHandle, CoreSpec, start};
+use crate::core::{Command, CoreHandle, CoreSpec, Drain, Pace, start};
 use crate::listener::{self, Socket};
 use crate::normalize::fields::Reserved;
 use crate::route::{Action, HostPattern, PathPattern, Route, Router, Target};
@@ -106,7 +106,7 @@ impl Rig {
         listener::listen(&socket).unwrap();
         let address = socket[0].local_addr().unwrap();
         let socket = socket.into_iter().next().unwrap();
-        core.commands.send(Command::Listen(Socket { name: "plain".into(), socket })).unwrap();
+        core.commands.send(Command::Listen(Socket { name: "plain".into(), sockets: vec![socket] })).unwrap();
         Self { core: Some(core), address, clock, metrics, published, deny, upstream }
     }
 
@@ -154,7 +154,9 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         let core = self.core.take().unwrap();
-        core.commands.send(Command::Drain(Duration::from_secs(5))).unwrap();
+        core.commands
+            .send(Command::Drain(Drain { deadline: Duration::from_secs(5), pace: Pace::AtOnce }))
+            .unwrap();
         core.join();
     }
 }
