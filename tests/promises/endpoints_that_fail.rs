@@ -188,7 +188,7 @@ fn what_belongs_together_stays_together_and_only_the_dead_ones_move() {
     // Until it is left out every request of its tenants begins there.
     eventually("it is left out", || {
         tenants.iter().for_each(|tenant| {
-            assert!(gateway.ask(Ask::get(API, "/x").header("x-tenant", tenant)).status == 200)
+            assert!(gateway.ask(Ask::get(API, "/x").header("x-tenant", tenant)).status == 200);
         });
         (gateway.metric("portcullis_upstream_ejections_total{upstream=\"app\"}") >= 1.0).then_some(())
     });
