@@ -25,6 +25,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// The permit of a copy of the same request, which tells another service of it.
+    #[must_use]
+    pub fn of_copy(&self) -> Self {
+        Self { decision: self.decision, policies: self.policies.clone(), ends: self.ends }
+    }
+
     /// The policies that allowed it, in the order of their ids.
     #[must_use]
     pub fn policies(&self) -> &[PolicyId] {

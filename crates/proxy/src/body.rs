@@ -1,11 +1,13 @@
 //! Bodies on their way through: a request body that is bounded in size and slowness, and a response body that owns
 //! its permit as a lease.
 
+mod progress;
 mod request;
 mod response;
 
-pub use request::{Pace, Progress, RequestBody};
-pub(crate) use request::{Upload, discard};
+pub use progress::Progress;
+pub use request::{Pace, RequestBody};
+pub(crate) use request::{Upload, discard, next_frame};
 pub use response::{ResponseBody, Streamed};
 
 /// Why a body was cut off; the peer sees an aborted message, never a complete one.

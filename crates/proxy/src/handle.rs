@@ -1,23 +1,24 @@
 //! The way of a request, on one screen: normalise, route, limit, authenticate, limit, decide, send, record.
 
+mod forward;
+
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use policy::{Facts, Permit};
 
 use crate::authenticate::{Caller, authenticate};
-use crate::body::{Pace, RequestBody, ResponseBody, discard};
+use crate::body::{ResponseBody, discard};
 use crate::challenge;
 use crate::connection::Connection;
 use crate::core::Core;
-use crate::forward::{About, Shown, forwarded};
-use crate::grpc;
-use crate::lease::Lease;
+use crate::cors::{one, preflight};
 use crate::normalize::client::client_address;
 use crate::normalize::{Canonical, normalize};
 use crate::record::Record;
@@ -27,8 +28,8 @@ use crate::route::{Action, PathRules, Route};
 use crate::snapshot::{Listener, Snapshot};
 use crate::token::{Bearer, RouteToken};
 use crate::upgrade::{Upgrade, allowed, close_unless_switched};
-use crate::upstream::{Origin, send};
 use crate::validate;
+use forward::forward;
 
 /// Answers one request. Every failure is a [`Refusal`]; nothing is forwarded without a [`Permit`].
 ///
@@ -54,7 +55,7 @@ pub async fn handle(
     let may_switch = record.may_switch;
     let mut response = match result {
         Ok(outcome) => respond(outcome, route, record),
-        Err(refusal) => refuse(&refusal, record),
+        Err(refusal) => refuse(&refusal, route, record),
     };
     if may_switch {
         close_unless_switched(&mut response);
@@ -134,7 +135,8 @@ pub(crate) async fn judge<'a>(
 ) -> Result<Verdict<'a>, Refusal> {
     let Asked { core, connection, canonical, .. } = *asked;
     let (client, now) = (record.client, record.now);
-    let route = find_route(asked, &head.method)?;
+    let preflight = preflight(&head.method, &head.headers);
+    let route = find_route(asked, &head.method, preflight.as_ref())?;
     record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
     let upgrade = allowed(&canonical.upgrade, &route.upgrades)?;
@@ -143,6 +145,12 @@ pub(crate) async fn judge<'a>(
 
     for limit in &route.edge_limits {
         limit.charge(core.id, client, &core.anonymous.principal, &route.name)?;
+    }
+    if let Some(cors) = &route.cors {
+        record.origin = one(&head.headers, &ORIGIN).cloned();
+        if let Some(method) = &preflight {
+            return Ok(Verdict::Answered(Outcome::Preflight(cors.grant(method, &head.headers)?)));
+        }
     }
     if let Action::Keys(keys) = &route.action {
         let missing = || Refusal::TokenUnavailable { token: route.name.to_string() };
@@ -170,8 +178,7 @@ async fn act(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Outcome, Refusal> {
-    let Permitted { route, caller, permit, slot, mut upgrade } = permitted;
-    let Asked { core, connection, snapshot, listener, canonical } = *asked;
+    let (route, canonical) = (permitted.route, asked.canonical);
     match &route.action {
         // Answered by the judge, before anybody was asked who he is.
         Action::Keys(_) => Err(Refusal::NoRoute),
@@ -180,47 +187,24 @@ async fn act(
             Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
         }
         Action::Forward { to, rewrite } => {
-            let chance = || core.trace_ids.chance();
-            let upstream = to.choose(&head.headers, &caller.principal.id, record.client, chance);
-            let credential = upstream.shown()?;
-            let token = match &route.token {
-                None => None,
-                Some(token) => match minted(token, &upstream.name, asked, &head, &caller, record)? {
-                    Bearer::Held(token) => Some(token),
-                    Bearer::Awaited(token) => Some(token.await?),
-                },
-            };
-            let whole = upstream.timeouts.whole;
-            let (whole, pace) = match record.is_grpc {
-                true => (grpc::deadline(&head.headers, whole)?, Pace::Calls),
-                false => (whole, Pace::Uploads),
-            };
-            let body = RequestBody::new(body, &listener.bounds, pace, &snapshot.reserved)?;
-            record.sent = body.progress();
-            record.upstream = Some(upstream.name.clone());
-            let about = About {
-                caller: &caller,
-                client: record.client,
-                connection,
-                trace: record.trace,
-                request_id: &record.request_id,
-            };
-            let shown = Shown { token, credential: credential.as_deref() };
-            let mut request = forwarded(head, body, canonical, route, rewrite.as_ref(), &about, shown)?;
-            if let Some(upgrade) = &mut upgrade {
-                upgrade.ask(request.headers_mut(), || core.trace_ids.trace().to_bytes());
-            }
-            let lease = Lease::new(permit, record.now, record.began, whole);
-            let origin = Origin { principal: &caller.principal, address: record.client };
-            let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
-            let answer = Box::new(sent.await?);
-            Ok(Outcome::Answered { answer, slot, upgrade })
+            forward(permitted, (to, rewrite.as_ref()), asked, head, body, record).await
         }
     }
 }
 
-fn find_route<'a>(asked: &Asked<'a>, method: &Method) -> Result<&'a Route, Refusal> {
+/// A preflight is for the route of the request that it asks for, if that says anything of CORS.
+fn find_route<'a>(
+    asked: &Asked<'a>,
+    method: &Method,
+    preflight: Option<&Method>,
+) -> Result<&'a Route, Refusal> {
     let Asked { canonical, listener, snapshot, .. } = *asked;
+    if let Some(method) = preflight
+        && let Ok(index) = listener.router.find(&canonical.host.name, canonical.target.path(), method)
+        && let Some(route) = snapshot.route(index).filter(|route| route.cors.is_some())
+    {
+        return Ok(route);
+    }
     let found = listener.router.find(&canonical.host.name, canonical.target.path(), method);
     // Where no route could allow an oddity, it is refused as everywhere, not taken for a path that nobody has.
     let index = found.or_else(|none| PathRules::default().judge(canonical.oddities).and(Err(none)))?;

@@ -44,6 +44,8 @@ pub struct Record {
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) sent: Option<Rc<Progress>>,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// The page's origin, where the route asks for it.
+    pub(crate) origin: Option<HeaderValue>,
     pub(crate) status: u16,
     /// When a tunnel was opened: what it says afterwards is no part of the answer's time.
     pub(crate) answered_after: Option<Duration>,
@@ -79,6 +81,7 @@ impl Record {
             upstream: None,
             sent: None,
             user_agent: head.headers.get(USER_AGENT).cloned(),
+            origin: None,
             status: 0,
             answered_after: None,
             may_switch: false,

@@ -58,6 +58,9 @@ pub enum Refusal {
         /// The upstream's name.
         upstream: String,
     },
+    /// A preflight that the route's `cors` does not grant.
+    #[error("pages of other origins may not ask this: the {0} is not allowed")]
+    CrossOrigin(&'static str),
     /// Policy says no.
     #[error("denied by policy")]
     Denied(DenialReason),
@@ -73,6 +76,24 @@ pub enum Refusal {
     /// A `grpc-timeout` that is none.
     #[error("the `grpc-timeout` cannot be read")]
     GrpcTimeout,
+    /// The first request under this key was answered with more than is kept.
+    #[error("the request with this idempotency key was done, and its answer is not kept")]
+    IdempotencyAnswerNotKept,
+    /// The first request under this key has no answer yet.
+    #[error("the request with this idempotency key is being done")]
+    IdempotencyKeyBusy,
+    /// Two fields, or what is no key.
+    #[error("the idempotency key is none: one word of up to 255 visible characters")]
+    IdempotencyKeyInvalid,
+    /// The route asks for a key.
+    #[error("an idempotency key is required")]
+    IdempotencyKeyMissing,
+    /// The key stands for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
+    /// As many requests with keys are being done as are remembered.
+    #[error("too many requests with idempotency keys are being done")]
+    IdempotencyStoreFull,
     /// No key set to verify tokens with.
     #[error("no keys to verify tokens of issuer `{issuer}`")]
     KeysUnavailable {
@@ -200,6 +221,7 @@ impl Refusal {
             Self::CredentialUnavailable { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_CREDENTIAL_UNAVAILABLE", Gateway)
             }
+            Self::CrossOrigin(_) => (StatusCode::FORBIDDEN, "CORS_REFUSED", Client),
             Self::Denied(reason @ (DenialReason::NoPermit | DenialReason::Forbidden)) => {
                 (StatusCode::FORBIDDEN, reason.code(), Client)
             }
@@ -210,6 +232,16 @@ impl Refusal {
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", Gateway),
             Self::ExpectationUnknown => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_UNKNOWN", Client),
             Self::GrpcTimeout => (StatusCode::BAD_REQUEST, "GRPC_TIMEOUT_INVALID", Client),
+            Self::IdempotencyAnswerNotKept => (StatusCode::CONFLICT, "IDEMPOTENCY_ANSWER_NOT_KEPT", Client),
+            Self::IdempotencyKeyBusy => (StatusCode::CONFLICT, "IDEMPOTENCY_KEY_BUSY", Client),
+            Self::IdempotencyKeyInvalid => (StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_INVALID", Client),
+            Self::IdempotencyKeyMissing => (StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_MISSING", Client),
+            Self::IdempotencyKeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", Client)
+            }
+            Self::IdempotencyStoreFull => {
+                (StatusCode::SERVICE_UNAVAILABLE, "IDEMPOTENCY_STORE_FULL", Gateway)
+            }
             Self::KeysUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "KEYS_UNAVAILABLE", Gateway),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", Client),
             Self::MethodUnsupported => (StatusCode::NOT_IMPLEMENTED, "METHOD_UNSUPPORTED", Client),
@@ -292,6 +324,8 @@ impl Refusal {
             Self::ConcurrencyReached
             | Self::CredentialUnavailable { .. }
             | Self::Draining
+            | Self::IdempotencyKeyBusy
+            | Self::IdempotencyStoreFull
             | Self::KeysUnavailable { .. }
             | Self::TokenUnavailable { .. }
             | Self::UpstreamSaturated(_)

@@ -1,18 +1,22 @@
 //! The answer as the client gets it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
     WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
 use identity::PrincipalKind;
 
 use crate::authenticate::Caller;
 use crate::body::{ResponseBody, Streamed};
 use crate::forward::X_REQUEST_ID;
 use crate::grpc;
+use crate::idempotency::{Kept, REPLAYED};
 use crate::normalize::Canonical;
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
@@ -39,6 +43,24 @@ pub(crate) enum Outcome {
     },
     /// Public keys, for everybody.
     Keys(Bytes),
+    /// More of the upstream's answer was read than is kept of it.
+    Resumed {
+        /// Its answer.
+        answer: Box<Answer>,
+        /// What was read.
+        ahead: VecDeque<Frame<Bytes>>,
+        /// The route's place in flight.
+        slot: Option<limit::Slot>,
+    },
+    /// The upstream's answer, whole.
+    Whole {
+        /// As it is given again.
+        kept: Arc<Kept>,
+        /// It was given before.
+        is_replayed: bool,
+    },
+    /// What a page may ask.
+    Preflight(HeaderMap),
     /// The route itself answers.
     Own(StatusCode, Bytes),
     /// The client is sent elsewhere: to TLS, or where the route says.
@@ -49,6 +71,7 @@ pub(crate) enum Outcome {
 
 /// The response of a pipeline that came to an end, by the rules of the route that it took.
 pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -> Response<ResponseBody> {
+    let origin = record.origin.clone();
     let mut response = match outcome {
         Outcome::Answered { answer, slot, upgrade } => match upgrade {
             Some(upgrade) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -63,12 +86,35 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
             response.headers_mut().remove(CONNECTION);
             return own(*response, record);
         }
+        Outcome::Resumed { answer, ahead, slot } => {
+            streamed(*answer, route, slot, record).map(|body| body.resumed(ahead))
+        }
+        Outcome::Whole { kept, is_replayed } => {
+            let mut response = Response::new(kept.body.clone());
+            *response.status_mut() = kept.status;
+            let headers = response.headers_mut();
+            headers.clone_from(&kept.headers);
+            headers.remove(REPLAYED);
+            if is_replayed {
+                headers.insert(REPLAYED, HeaderValue::from_static("true"));
+            }
+            if route.is_some_and(|route| route.security_fields) {
+                set_security_fields(headers, record.connection.handshake().is_some());
+            }
+            own(response, record)
+        }
         Outcome::Keys(keys) => {
             let mut response = Response::new(keys);
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
             own(response, record)
+        }
+        Outcome::Preflight(fields) => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            *response.headers_mut() = fields;
+            return own(response, record);
         }
         Outcome::Own(status, text) => {
             let mut response = Response::new(text);
@@ -88,12 +134,19 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
     if let Some(fields) = route.and_then(|route| route.answer_fields.as_deref()) {
         fields.apply(response.headers_mut());
     }
+    if let Some(cors) = route.and_then(|route| route.cors.as_deref()) {
+        cors.answer(origin.as_ref(), response.headers_mut());
+    }
     response
 }
 
 /// The response of a refusal: the envelope, and the end of a connection that must not be used again.
-pub(crate) fn refuse(refusal: &Refusal, mut record: Record) -> Response<ResponseBody> {
+pub(crate) fn refuse(refusal: &Refusal, route: Option<&Route>, mut record: Record) -> Response<ResponseBody> {
     let mut response = envelope(refusal, &mut record);
+    // A page reads why it was refused, too.
+    if let Some(cors) = route.and_then(|route| route.cors.as_deref()) {
+        cors.answer(record.origin.as_ref(), response.headers_mut());
+    }
     if refusal.closes() && record.connection.is_http2() {
         response.headers_mut().remove(CONNECTION);
         if refusal.ends_connection() {

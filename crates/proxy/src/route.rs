@@ -20,7 +20,10 @@ use telemetry::RouteSeries;
 use tls::Slot;
 
 use crate::authenticate::Authenticate;
+use crate::cors::Cors;
+use crate::idempotency::Idempotency;
 use crate::limits::RouteLimit;
+use crate::mirror::Mirror;
 use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
 use crate::refusal::Refusal;
 use crate::token::RouteToken;
@@ -63,6 +66,12 @@ pub struct Route {
     pub security_fields: bool,
     /// What it changes in the fields of answers.
     pub answer_fields: Option<Box<AnswerFields>>,
+    /// Which pages of other origins may read its answers.
+    pub cors: Option<Box<Cors>>,
+    /// Where copies of its requests go.
+    pub mirror: Option<Arc<Mirror>>,
+    /// Its requests are done once for each key.
+    pub idempotency: Option<Idempotency>,
     /// Lets the caller's `Authorization` field pass to the upstream.
     pub forward_credentials: bool,
     /// A token that takes its place.
@@ -90,6 +99,9 @@ impl Route {
             set_fields: Vec::new(),
             security_fields: false,
             answer_fields: None,
+            cors: None,
+            mirror: None,
+            idempotency: None,
             forward_credentials: false,
             token: None,
             series,

@@ -94,6 +94,25 @@ pub(crate) enum Bearer {
     Awaited(Pin<Box<dyn Future<Output = Result<HeaderValue, Refusal>>>>),
 }
 
+impl Bearer {
+    /// The field, once it is there.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn ready(self) -> Result<HeaderValue, Refusal> {
+        match self {
+            Self::Held(token) => Ok(token),
+            Self::Awaited(token) => token.await,
+        }
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer")
+    }
+}
+
 impl RouteToken {
     /// The `Authorization` field for a permitted request to the upstream called `audience`.
     ///

@@ -130,6 +130,23 @@ fn decisions(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
             count_with(&mut metric, &[("token", token.as_str()), ("result", result)], count)?;
         }
     }
+    let mut metric =
+        counter(encoder, "portcullis_mirrored_requests", "Copies of requests, by what became of them")?;
+    for (route, results) in &held(&series.mirrors) {
+        for (result, count) in results.0.sums() {
+            count_with(&mut metric, &[("route", route.as_str()), ("result", result)], count)?;
+        }
+    }
+    let mut metric = counter(
+        encoder,
+        "portcullis_idempotency_keys",
+        "Requests with an idempotency key, by what was known of it",
+    )?;
+    for (route, results) in &held(&series.idempotency) {
+        for (result, count) in results.0.sums() {
+            count_with(&mut metric, &[("route", route.as_str()), ("result", result)], count)?;
+        }
+    }
     let limits = held(&series.limits);
     let mut metric =
         counter(encoder, "portcullis_limit_rejections", "Requests and connections over a limit")?;

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::collect::Collect;
 use crate::per_core::{Counter, Level, Words};
-use crate::series::{LimitSeries, ListenerSeries, RouteSeries, TokenSeries};
+use crate::series::{IdempotencySeries, LimitSeries, ListenerSeries, MirrorSeries, RouteSeries, TokenSeries};
 use crate::upstream::UpstreamSeries;
 
 /// All metrics of the process. Cheap to share; see the module's header for what bounds it.
@@ -115,6 +115,16 @@ impl Metrics {
     /// The series of an entry that mints tokens; hold the handle as long as the entry is configured.
     pub fn token(&self, name: &str) -> Arc<TokenSeries> {
         handle(&self.series.tokens, name, || TokenSeries::new(self.series.cores))
+    }
+
+    /// The series of a route's mirror; hold the handle as long as it is configured.
+    pub fn mirror(&self, route: &str) -> Arc<MirrorSeries> {
+        handle(&self.series.mirrors, route, || MirrorSeries::new(self.series.cores))
+    }
+
+    /// The series of a route's idempotency keys; hold the handle as long as they are configured.
+    pub fn idempotency(&self, route: &str) -> Arc<IdempotencySeries> {
+        handle(&self.series.idempotency, route, || IdempotencySeries::new(self.series.cores))
     }
 
     /// Counts a request in; each needs its [`Metrics::request_ended`].
@@ -269,6 +279,8 @@ pub(crate) struct Series {
     pub(crate) upstreams: Named<UpstreamSeries>,
     pub(crate) limits: Named<LimitSeries>,
     pub(crate) tokens: Named<TokenSeries>,
+    pub(crate) mirrors: Named<MirrorSeries>,
+    pub(crate) idempotency: Named<IdempotencySeries>,
     pub(crate) connections_by_core: Arc<Level>,
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
@@ -308,6 +320,8 @@ impl Series {
             upstreams: Named::default(),
             limits: Named::default(),
             tokens: Named::default(),
+            mirrors: Named::default(),
+            idempotency: Named::default(),
             connections_by_core: Arc::new(Level::new(cores)),
             in_flight: Level::new(cores),
             refusals: Words::new(cores),

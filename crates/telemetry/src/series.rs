@@ -154,6 +154,37 @@ impl Drop for OpenConnection {
     }
 }
 
+/// What became of copies of a route's requests.
+#[derive(Debug)]
+pub struct MirrorSeries(pub(crate) Words);
+
+impl MirrorSeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self(Words::new(cores))
+    }
+
+    /// Counts a copy that was sent (`answered`, `failed`, `timeout`) or not (`full`, `too_large`, `incomplete`, `unavailable`).
+    pub fn counted(&self, core: usize, result: &'static str) {
+        self.0.add(core, result);
+    }
+}
+
+/// What was known of a route's requests with an idempotency key.
+#[derive(Debug)]
+pub struct IdempotencySeries(pub(crate) Words);
+
+impl IdempotencySeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self(Words::new(cores))
+    }
+
+    /// Counts a request that was done (`first`), answered again (`replayed`) or refused (`busy`, `conflict`, `not_kept`, `full`), and
+    /// an answer that was forgotten before its time (`evicted`).
+    pub fn counted(&self, core: usize, result: &'static str) {
+        self.0.add(core, result);
+    }
+}
+
 /// Where minted tokens came from.
 #[derive(Debug)]
 pub struct TokenSeries(pub(crate) Words);

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use proxy::cors::CorsRules;
+use proxy::idempotency::StoreBounds;
 use proxy::route::{AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template};
 use proxy::upgrade::Protocol;
 
@@ -45,6 +48,12 @@ pub struct Route {
     pub set_fields: Vec<(HeaderName, Template)>,
     /// Whether responses get security fields.
     pub security_fields: bool,
+    /// Which pages of other origins may read its answers.
+    pub cors: Option<CorsRules>,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
+    /// What is remembered of its requests with a key; and whether each needs one.
+    pub idempotency: Option<(StoreBounds, bool)>,
     /// Whether the upstream gets the caller's `Authorization` field.
     pub forward_credentials: bool,
     /// The minted token that takes the place of the caller's credential: a name of `tokens`.
@@ -95,6 +104,21 @@ pub enum Action {
         /// The body.
         body: String,
     },
+}
+
+/// Where copies of a route's requests go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mirror {
+    /// The other upstream.
+    pub upstream: Name,
+    /// Of how many percent.
+    pub share: u8,
+    /// How many at the same time.
+    pub concurrency: NonZeroU32,
+    /// Bytes of a body that are copied.
+    pub body: usize,
+    /// How long a copy may be on its way.
+    pub timeout: Duration,
 }
 
 /// Where a route forwards to.

@@ -13,11 +13,13 @@ use http::header::AUTHORIZATION;
 use identity::deny::DenyEntry;
 use limit::{Buckets, Concurrency};
 use policy::{Engine, RouteIndex};
+use proxy::cors::Cors;
+use proxy::idempotency::Store;
 use proxy::limits::{LimitKey, RouteLimit};
 use proxy::normalize::fields::Reserved;
 use proxy::route::{AnswerFields, Route, Router};
 use proxy::validate::Validate;
-use proxy::{Snapshot, authenticate, snapshot};
+use proxy::{Snapshot, snapshot};
 use telemetry::{Material as Kind, Metrics};
 use tls::Credential;
 
@@ -35,7 +37,7 @@ use super::tokens::LivingToken;
 use super::upstreams::LivingUpstream;
 use crate::config::denied::DenyFile;
 use crate::config::material::{Material, NamedTrust};
-use crate::config::model::{self, Authenticate, CertificateSource, Config, ListenerKind, Name, Proof};
+use crate::config::model::{self, CertificateSource, Config, ListenerKind, Name};
 
 /// What lives on from one generation to the next.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +55,11 @@ pub(super) struct Living {
     pub(super) upstreams: BTreeMap<Name, Arc<LivingUpstream>>,
     /// What endpoints are called that have no address.
     pub(super) names: BTreeMap<Question, Arc<HeldName>>,
-    concurrency: BTreeMap<Name, Arc<Concurrency>>,
+    pub(super) concurrency: BTreeMap<Name, Arc<Concurrency>>,
+    /// How many copies of a route's requests are on their way.
+    pub(super) mirrored: BTreeMap<Name, Arc<Concurrency>>,
+    /// What is remembered of the keys of a route.
+    pub(super) keys: BTreeMap<Name, Arc<Store>>,
     listeners: BTreeMap<Name, LivingListener>,
     pub(super) pools: Arc<PoolKeys>,
 }
@@ -263,6 +269,9 @@ impl Living {
                 security_fields: route.security_fields,
                 answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
                 upgrades: route.upgrades.clone(),
+                cors: route.cors.clone().map(|rules| Box::new(Cors::new(rules))),
+                mirror: self.mirror(route, next, metrics).ok_or_else(|| broken("its mirror is missing"))?,
+                idempotency: self.idempotency(route, next, metrics),
                 forward_credentials: route.forward_credentials,
                 token,
                 ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))
@@ -279,36 +288,9 @@ impl Living {
         }
     }
 
-    /// The cap of a route: slots that are taken count on under another cap.
-    fn cap(&self, route: &Name, max: u32) -> Arc<Concurrency> {
-        match self.concurrency.get(route) {
-            Some(cap) if cap.max() == max => Arc::clone(cap),
-            Some(cap) => Arc::new(cap.with_max(max)),
-            None => Arc::new(Concurrency::new(max)),
-        }
-    }
-
     /// `None` if one of them is missing: without it more would pass.
     fn named_limits(&self, names: &[Name]) -> Option<Vec<LivingLimit>> {
         names.iter().map(|name| self.limits.get(name).cloned()).collect()
-    }
-
-    /// `None` if an issuer is missing: without it `all` would ask for less.
-    fn authenticate(&self, wanted: &Authenticate) -> Option<authenticate::Authenticate> {
-        let (wanted, proofs) = match wanted {
-            Authenticate::None => return Some(authenticate::Authenticate::Nobody),
-            Authenticate::Any(proofs) => (authenticate::Wanted::Any, proofs),
-            Authenticate::All(proofs) => (authenticate::Wanted::All, proofs),
-        };
-        let mut issuers = Vec::new();
-        let mut trusts = Vec::new();
-        for proof in proofs {
-            match proof {
-                Proof::Jwt(name) => issuers.push(Arc::clone(&self.issuers.get(name)?.token_issuer)),
-                Proof::Certificate(name) => trusts.push(name.into()),
-            }
-        }
-        Some(authenticate::Authenticate::Proofs { wanted, issuers, trusts })
     }
 
     fn listeners(

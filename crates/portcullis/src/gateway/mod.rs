@@ -26,6 +26,7 @@ mod pools;
 mod prepare;
 mod reload;
 mod resolve;
+mod routes;
 mod run;
 mod server_trust;
 mod slots;

@@ -3,7 +3,7 @@
 //! Over HTTP/2 the upstream can say that it took no notice of a request: then its body is read [`again`](Upload::again) from the
 //! start, as long as no more than [`MOST_KEPT`] was taken of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,19 +11,29 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::BodyError;
+use super::progress::{Failed, Progress};
+use crate::mirror::RequestCopy;
 use crate::normalize::fields::{Reserved, clean_trailers};
 use crate::refusal::Refusal;
 use crate::snapshot::Bounds;
 
 /// A request body, or none.
 #[derive(Debug)]
-pub struct RequestBody(Option<Reader>);
+pub struct RequestBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    /// It is here, whole.
+    Held(Bytes),
+    Passing(Reader),
+}
 
 /// How slowly a body may come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,57 +73,15 @@ struct Guarded {
     /// Since when the client owes the next bytes.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     waited: Duration,
-}
-
-/// How far a request body got, for those who wait for the answer.
-#[derive(Debug, Default)]
-pub struct Progress {
-    bytes: Cell<u64>,
-    seen: Cell<u64>,
-    failed: Cell<Option<Failed>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Failed {
-    Broken,
-    TooLarge(u64),
-    TooSlow,
-}
-
-impl Progress {
-    /// Bytes that came from the client.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
-
-    /// Counts bytes that came.
-    pub(crate) fn add(&self, bytes: u64) {
-        self.bytes.set(self.bytes.get().saturating_add(bytes));
-    }
-
-    /// True when bytes came since the last time this was asked.
-    #[must_use]
-    pub fn moved(&self) -> bool {
-        self.seen.replace(self.bytes.get()) != self.bytes.get()
-    }
-
-    /// The client's fault, if the body was cut off.
-    #[must_use]
-    pub fn failure(&self) -> Option<Refusal> {
-        self.failed.get().map(|failed| match failed {
-            Failed::Broken => Refusal::BodyMalformed,
-            Failed::TooLarge(most) => Refusal::BodyTooLarge(most),
-            Failed::TooSlow => Refusal::BodyTooSlow,
-        })
-    }
+    /// Takes what passes.
+    copy: Option<Box<RequestCopy>>,
 }
 
 impl RequestBody {
     /// No body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(None)
+        Self(Kind::Empty)
     }
 
     /// Takes what the client sends, if it does, and bounds it.
@@ -147,19 +115,59 @@ impl RequestBody {
             progress: Rc::default(),
             waiting: None,
             waited: Duration::ZERO,
+            copy: None,
         };
-        Ok(Self(Some(Reader { guarded: Rc::new(RefCell::new(guarded)), turn: 0 })))
+        Ok(Self(Kind::Passing(Reader { guarded: Rc::new(RefCell::new(guarded)), turn: 0 })))
+    }
+
+    /// A body that is here already.
+    #[must_use]
+    pub fn held(bytes: Bytes) -> Self {
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Held(bytes) })
+    }
+
+    /// All of it; its trailers are not.
+    ///
+    /// # Errors
+    /// When it is too large or too slow, or breaks off.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, Refusal> {
+        let progress = self.progress();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = next_frame(&mut self).await {
+            let failed =
+                |_| progress.as_deref().and_then(Progress::failure).unwrap_or(Refusal::BodyMalformed);
+            if let Some(data) = frame.map_err(failed)?.data_ref() {
+                whole.extend_from_slice(data);
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Has a copy made of what passes, which goes its own way once it is whole.
+    pub(crate) fn copy_to(&mut self, mut copy: RequestCopy) {
+        match &mut self.0 {
+            Kind::Empty => copy.send(),
+            Kind::Held(bytes) => {
+                if copy.take(bytes) {
+                    copy.send();
+                }
+            }
+            Kind::Passing(reader) => reader.guarded.borrow_mut().copy = Some(Box::new(copy)),
+        }
     }
 
     /// Where to see how far it got; none without a body.
     #[must_use]
     pub fn progress(&self) -> Option<Rc<Progress>> {
-        self.0.as_ref().map(|reader| reader.guarded.borrow().progress.clone())
+        match &self.0 {
+            Kind::Passing(reader) => Some(reader.guarded.borrow().progress.clone()),
+            Kind::Empty | Kind::Held(_) => None,
+        }
     }
 
     /// A hold on it for as long as its stream may be refused or given up; none without a body. What is read of it from now on is kept.
     pub(crate) fn upload(&self) -> Option<Upload> {
-        let reader = self.0.as_ref()?;
+        let Kind::Passing(reader) = &self.0 else { return None };
         let mut guarded = reader.guarded.borrow_mut();
         guarded.repeats |= guarded.progress.bytes() == 0;
         guarded.is_shared = true;
@@ -181,7 +189,7 @@ impl Upload {
             return None;
         }
         (guarded.turn, guarded.read) = (Some(turn), 0);
-        Some(RequestBody(Some(Reader { guarded: self.0.clone(), turn })))
+        Some(RequestBody(Kind::Passing(Reader { guarded: self.0.clone(), turn })))
     }
 
     /// From now on it can't be read again.
@@ -218,6 +226,11 @@ pub(crate) async fn discard(mut body: Incoming) {
     let _ = timeout(LONGEST_DISCARD, read).await;
 }
 
+/// The next piece of a body; none at its end.
+pub(crate) async fn next_frame<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B::Error>> {
+    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -227,17 +240,30 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Some(reader) => reader.poll_frame(cx),
-            None => Poll::Ready(None),
+            Kind::Empty => Poll::Ready(None),
+            Kind::Held(bytes) => {
+                let whole = Frame::data(std::mem::take(bytes));
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(whole)))
+            }
+            Kind::Passing(reader) => reader.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Reader::is_end_stream)
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Held(_) => false,
+            Kind::Passing(reader) => reader.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Reader::size_hint)
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Held(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Passing(reader) => reader.size_hint(),
+        }
     }
 }
 
@@ -299,7 +325,12 @@ impl Guarded {
         if let Some((since, _)) = self.waiting.take() {
             self.waited += since.elapsed();
         }
-        let Some(frame) = frame else { return Poll::Ready(None) };
+        let Some(frame) = frame else {
+            if let Some(copy) = self.copy.take() {
+                copy.send();
+            }
+            return Poll::Ready(None);
+        };
         // Not the upstream's fault, which must not be taken for dead for it.
         let mut frame = frame.inspect_err(|_| self.progress.failed.set(Some(Failed::Broken)))?;
         if let Some(data) = frame.data_ref() {
@@ -308,6 +339,9 @@ impl Guarded {
             if bytes > self.most {
                 self.progress.failed.set(Some(Failed::TooLarge(self.most)));
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            }
+            if self.copy.as_mut().is_some_and(|copy| !copy.take(data)) {
+                self.copy = None;
             }
             if self.repeats && bytes <= MOST_KEPT {
                 self.kept.push(data.clone());
@@ -318,6 +352,11 @@ impl Guarded {
         } else if let Some(trailers) = frame.trailers_mut() {
             clean_trailers(trailers, &self.reserved);
             self.forget();
+        }
+        if self.inner.is_end_stream()
+            && let Some(copy) = self.copy.take()
+        {
+            copy.send();
         }
         Poll::Ready(Some(Ok(frame)))
     }

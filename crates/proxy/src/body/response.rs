@@ -2,6 +2,7 @@
 //! takes nothing of it for the listener's idle time, or its upstream sends nothing of it for that upstream's.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -36,6 +37,13 @@ pub enum ResponseBody {
     Streamed(Box<Streamed>),
     /// None: what follows is a tunnel.
     Switched,
+    /// What was read of it before, and the rest.
+    Resumed {
+        /// Still to be sent.
+        ahead: VecDeque<Frame<Bytes>>,
+        /// After that.
+        rest: Box<Streamed>,
+    },
 }
 
 /// The upstream's body, with all that lives as long as it does.
@@ -216,6 +224,10 @@ impl Streamed {
         Poll::Ready(Some(Ok(frame)))
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
+    }
+
     /// Starts the clock for the upstream, unless it runs.
     fn wait(&mut self, cx: &Context<'_>) {
         let mut awaited = self.flow.awaited.borrow_mut();
@@ -268,6 +280,16 @@ impl Drop for Streamed {
     }
 }
 
+impl ResponseBody {
+    /// The same behind what was read of it before.
+    pub(crate) fn resumed(self, ahead: VecDeque<Frame<Bytes>>) -> Self {
+        match self {
+            Self::Streamed(rest) => Self::Resumed { ahead, rest },
+            other => other,
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -287,22 +309,33 @@ impl Body for ResponseBody {
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
             Self::Switched => Poll::Ready(None),
+            Self::Resumed { ahead, rest } => match ahead.pop_front() {
+                Some(mut frame) => {
+                    let mut record = rest.flow.record.borrow_mut();
+                    record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    if let Some(trailers) = frame.trailers_mut() {
+                        clean_trailers(trailers, &record.snapshot.reserved);
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                None => rest.poll_frame(cx),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { text, trailers, .. } => text.is_none() && trailers.is_none(),
-            Self::Streamed(streamed) => {
-                streamed.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
-            }
+            Self::Streamed(streamed) => streamed.is_end_stream(),
             Self::Switched => true,
+            Self::Resumed { ahead, rest } => ahead.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Resumed { .. } => SizeHint::default(),
             Self::Streamed(streamed) => {
                 let source = streamed.flow.source.borrow();
                 source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())

@@ -1,14 +1,16 @@
 //! Routes: every name resolves, each has one outcome, and no two match the same request.
 
 mod action;
+mod cors;
 mod fields;
+mod repeat;
 mod ties;
 
 use std::collections::{BTreeMap, HashMap};
 
 use proxy::route::{HostPattern, PathRules};
 
-use self::action::{Around, RawAction, names_host};
+use self::action::{Around, RawAction};
 use self::ties::Ties;
 use super::names::dangling;
 use super::token::{KeyPaths, RoutePlaces};
@@ -17,7 +19,7 @@ use crate::config::finding::Finding;
 use crate::config::model::{Authenticate, Listener, ListenerKind, Name, Proof, Route, Upstream};
 use crate::config::problem::{Span, Spanned};
 use crate::config::raw::route as raw;
-use crate::config::reader::Field;
+use crate::config::reader::{Entries, Field};
 
 impl Check<'_> {
     pub(super) fn routes(
@@ -69,24 +71,24 @@ impl Check<'_> {
         };
         let around = Around {
             span: raw.name.span,
-            // A host that could not be read was meant to be one.
-            names_host: host.as_ref().is_none_or(names_host),
+            names_host: host != Some(HostPattern::Any),
             path: path.as_ref(),
             authenticate: authenticate.as_ref(),
         };
         let action = self.action(said, &around);
-        let methods = raw.methods.map(|methods| self.names(methods, "method")).unwrap_or_default();
-        let methods: Vec<_> = methods.into_iter().map(|method| method.value.0).collect();
+        let methods = self.methods(raw.methods).unwrap_or_default();
         let upgrades = self.upgrades(raw.upgrade, action.as_ref(), &methods);
         let fields = self.fields(flat(raw.headers), &mut places);
-        let labels = flat(raw.labels).map(|labels| labels.0).unwrap_or_default();
-        let token = match raw.token {
-            Some(Field { value: Some(name), span }) => self.tokens.resolve(name, span, self.findings),
-            _ => None,
-        };
-        if let Some(Field { value: Some(raw::Credentials::Forward), span }) = raw.credentials {
-            places.forward = Some(span);
-        }
+        let cors = raw.cors.and_then(spanned).and_then(|cors| self.cors(cors, &methods, &fields));
+        let mirror = raw.mirror.and_then(spanned).and_then(|mirror| self.mirror(mirror, action.as_ref()));
+        let idempotency = raw.idempotency.and_then(spanned);
+        let idempotency =
+            idempotency.map(|raw| self.idempotency(raw, action.as_ref(), authenticate.as_ref()));
+        let token = raw.token.and_then(spanned);
+        let token = token.and_then(|token| self.tokens.resolve(token.value, token.span, self.findings));
+        let credentials = raw.credentials.and_then(spanned);
+        let forward = credentials.filter(|said| matches!(said.value, raw::Credentials::Forward));
+        places.forward = forward.map(|said| said.span);
         let route = Route {
             token,
             name: raw.name.value?,
@@ -99,15 +101,15 @@ impl Check<'_> {
             limits,
             concurrency: flat(raw.concurrency).map(|count| count.0),
             action: action?,
-            labels: labels
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.value?.to_string(), value.value?)))
-                .collect(),
+            labels: labels(raw.labels),
             paths: path_rules(flat(raw.paths)),
             set_fields: fields.set,
             remove_fields: fields.remove,
             answer_fields: fields.answer,
             security_fields: fields.security,
+            cors,
+            mirror,
+            idempotency,
             forward_credentials: places.forward.is_some(),
         };
         Some((route, places))
@@ -195,6 +197,15 @@ fn asks_under(listener: &Listener, trust: &Name) -> bool {
             tls.hosts.values().chain([&tls.policy]).any(|policy| policy.client_trust.contains(trust))
         }
     }
+}
+
+fn labels(raw: Option<Field<Entries<Name, String>>>) -> BTreeMap<String, String> {
+    let labels = flat(raw).map(|labels| labels.0).unwrap_or_default().into_iter();
+    labels.filter_map(|(key, value)| Some((key.value?.to_string(), value.value?))).collect()
+}
+
+fn spanned<T>(field: Field<T>) -> Option<Spanned<T>> {
+    Some(Spanned { value: field.value?, span: field.span })
 }
 
 fn path_rules(raw: Option<raw::Paths>) -> PathRules {

@@ -21,7 +21,7 @@ impl Check<'_> {
         let endpoints = self.names(raw.endpoints, "endpoint");
         let tls_span = raw.tls.as_ref().map(|tls| tls.span);
         let scheme = self.scheme(&endpoints, tls_span);
-        let protocol = self.protocol(raw.protocol, &endpoints);
+        let protocol = self.protocol(raw.protocol.as_ref(), &endpoints);
         let credentials = raw.credentials.map(|field| {
             self.open_credentials(&endpoints, field.span);
             field.value.and_then(|credentials| self.upstream_credentials(credentials.0))
@@ -60,8 +60,8 @@ impl Check<'_> {
         })
     }
 
-    fn protocol(&mut self, raw: Option<Field<Protocol>>, endpoints: &[Spanned<Endpoint>]) -> Protocol {
-        let Some(Field { value: Some(protocol), span }) = raw else { return Protocol::default() };
+    fn protocol(&mut self, raw: Option<&Field<Protocol>>, endpoints: &[Spanned<Endpoint>]) -> Protocol {
+        let Some(&Field { value: Some(protocol), span }) = raw else { return Protocol::default() };
         let plain = endpoints.iter().find(|endpoint| endpoint.value.scheme == Scheme::Http);
         if let (Protocol::Negotiate, Some(endpoint)) = (protocol, plain) {
             let finding = Finding::error(span, "a protocol is negotiated over TLS only");

@@ -7,9 +7,10 @@ use crate::config::reader::{Entries, Field};
 use crate::config::values::field::{FieldTemplate, FinalStatus, RouteMethod, SetField};
 use crate::config::values::network::UpgradeProtocol;
 use crate::config::values::pattern::{Name, PathPrefix, RouteHost, RoutePath};
-use crate::config::values::quantity::Count;
+use crate::config::values::quantity::{Count, Percent, Size, Timespan};
 use crate::config::values::rule::{
-    AnswerField, AnswerValue, LocationTemplate, RedirectStatus, RemovedAnswerField, RemovedField,
+    AnswerField, AnswerValue, CorsOrigin, FieldName, LocationTemplate, RedirectStatus, RemovedAnswerField,
+    RemovedField,
 };
 
 /// Which request goes where, and what it needs for that.
@@ -51,6 +52,12 @@ pub(in crate::config) struct Route {
     pub(in crate::config) paths: Option<Field<Paths>>,
     /// Header fields.
     pub(in crate::config) headers: Option<Field<Headers>>,
+    /// Which pages of other origins may read this route's answers, by their scripts. Default: none.
+    pub(in crate::config) cors: Option<Field<Cors>>,
+    /// Where copies of its requests go; their answers are thrown away. Default: nowhere.
+    pub(in crate::config) mirror: Option<Field<Mirror>>,
+    /// Requests with an `Idempotency-Key` are done once. Default: the field means nothing.
+    pub(in crate::config) idempotency: Option<Field<Idempotency>>,
     /// The caller's `Authorization` field: `strip` (default) it, or `forward` it to the upstream.
     pub(in crate::config) credentials: Option<Field<Credentials>>,
     /// A name of `identity.tokens`: the caller's credential ends at the gateway, and the upstream gets a short token that
@@ -211,6 +218,58 @@ pub(in crate::config) struct Headers {
     pub(in crate::config) response: Option<Field<ResponseHeaders>>,
     /// Security fields of responses (HSTS, nosniff, frame, referrer): `default`, or `off`.
     pub(in crate::config) security: Option<Field<SecurityFields>>,
+}
+
+/// What pages of other origins may do (CORS, Fetch standard). Their preflights are answered here, before authentication, and
+/// grant nothing but the question: the request itself is judged like any other.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Cors {
+    /// Origins such as `https://app.example.com`, or `"*"` alone for any.
+    pub(in crate::config) origins: Field<Vec<Field<CorsOrigin>>>,
+    /// Methods beside GET, HEAD and POST, which pages may use anyway. Default: those of the route.
+    pub(in crate::config) methods: Option<Field<Vec<Field<RouteMethod>>>>,
+    /// Request fields that pages may set, such as `authorization` and `content-type`. Default: none but those that they may
+    /// always set.
+    pub(in crate::config) fields: Option<Field<Vec<Field<FieldName>>>>,
+    /// Response fields that pages may read beside the few that they always may.
+    pub(in crate::config) expose: Option<Field<Vec<Field<FieldName>>>>,
+    /// Whether pages may read answers to requests with cookies or a client certificate. Default: `false`.
+    pub(in crate::config) credentials: Option<Field<bool>>,
+    /// For how long a browser may remember a preflight, up to `24h`. Default: `10m`.
+    pub(in crate::config) max_age: Option<Field<Timespan>>,
+}
+
+/// Copies of requests for another upstream. They can neither slow nor change the answer: what there is no room for is not sent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Mirror {
+    /// A name of `upstreams`.
+    pub(in crate::config) upstream: Field<Name>,
+    /// Of how many of the requests. Default: `100%`.
+    pub(in crate::config) share: Option<Field<Percent>>,
+    /// How many at the same time. Default: 64.
+    pub(in crate::config) concurrency: Option<Field<Count>>,
+    /// Up to which size bodies are copied, at most `16MiB`; requests with larger ones are not mirrored. Default: `64KiB`.
+    pub(in crate::config) body: Option<Field<Size>>,
+    /// How long a copy may be on its way. Default: `5s`.
+    pub(in crate::config) timeout: Option<Field<Timespan>>,
+}
+
+/// What is remembered of requests with an `Idempotency-Key`, in this process: a restart forgets it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Idempotency {
+    /// How long an answer is given again, up to `7d`. Default: `24h`.
+    pub(in crate::config) ttl: Option<Field<Timespan>>,
+    /// Whether requests without a key are refused; GET, HEAD and OPTIONS need none. Default: `false`.
+    pub(in crate::config) required: Option<Field<bool>>,
+    /// How many keys are remembered. Default: 10000.
+    pub(in crate::config) entries: Option<Field<Count>>,
+    /// How much the remembered answers may take; at least eight times `body`. Default: `64MiB`.
+    pub(in crate::config) memory: Option<Field<Size>>,
+    /// The largest body of a request with a key (413 above), and of an answer that is remembered. Default: `1MiB`.
+    pub(in crate::config) body: Option<Field<Size>>,
 }
 
 /// Header fields of a route's answers.

@@ -13,6 +13,7 @@ upstreams:
   orders: { endpoints: ["http://127.0.0.1:1"] }
   orders-next: { endpoints: ["http://127.0.0.1:2"] }
   keyed: { endpoints: ["http://127.0.0.1:3"], credentials: { field: { name: x-api-key, value: file:key.txt } } }
+  shadow: { endpoints: ["http://127.0.0.1:4"] }
 routes:
   - name: shop
     on: [edge]
@@ -23,6 +24,9 @@ routes:
       when: [{ field: x-canary, value: "1", upstream: keyed }]
       sticky: principal
     headers: { set: { x-who: "{principal}" }, remove: [cookie, x-debug], response: { set: { cache-control: no-store }, remove: [server] } }
+    cors: { origins: ["https://app.example.com", "http://localhost:3000"], fields: [authorization], credentials: true, max_age: 5m }
+    mirror: { upstream: shadow, share: 10% }
+    idempotency: { ttl: 1h, required: true }
   - { name: moved, on: [edge], host: old.example.com, path: /**, authenticate: none, redirect: { status: 308, to: "https://{host}:8443{path}{query}" } }
 policies: { directory: policies }
 "#;
@@ -44,6 +48,18 @@ fn what_a_route_does_is_read() {
     assert_eq!((split.sticky, split.when[0].upstream.as_str()), (Some(Sticky::Principal), "keyed"));
     assert_eq!(routes[0].remove_fields, ["cookie", "x-debug"]);
     assert_eq!((routes[0].answer_fields.set.len(), routes[0].answer_fields.remove.len()), (1, 1));
+    let mirror = routes[0].mirror.as_ref().unwrap();
+    assert_eq!((mirror.share, mirror.concurrency.get(), mirror.body), (10, 64, 65_536));
+    let (bounds, required) = routes[0].idempotency.unwrap();
+    assert_eq!(
+        (bounds.ttl.as_secs(), bounds.entries, bounds.bytes, required),
+        (3_600, 10_000, 64 << 20, true)
+    );
+    let cors = routes[0].cors.as_ref().unwrap();
+    assert_eq!(
+        (cors.origins.as_ref().unwrap().len(), cors.credentials, cors.max_age.as_secs()),
+        (2, true, 300)
+    );
     assert!(matches!(&routes[1].action, Action::Redirect { status, .. } if status.as_u16() == 308));
 }
 
@@ -96,6 +112,38 @@ fn splits_that_split_nothing_are_refused() {
             changed("{ any: [staff] }", "none"),
             changed("x-who: ", "x-api-key: "),
             changed("    split:", "    upstream: orders\n    split:"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn cors_that_opens_more_than_it_says_is_refused() {
+    insta::assert_snapshot!(
+        [
+            changed("[\"https://app.example.com\", \"http://localhost:3000\"]", "[\"*\"]"),
+            changed(
+                "\"http://localhost:3000\"]",
+                "\"*\", https://app.example.com, https://other.example.com/]"
+            ),
+            changed("fields: [authorization]", "fields: [\"*\"]"),
+            changed("max_age: 5m", "max_age: 2d"),
+            changed("remove: [server]", "remove: [access-control-allow-origin]"),
+            changed("[\"https://app.example.com\", \"http://localhost:3000\"]", "[]"),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn mirrors_and_keys_that_cannot_be_meant_are_refused() {
+    insta::assert_snapshot!(
+        [
+            changed("upstream: shadow, share: 10%", "upstream: orders, share: 0%"),
+            changed("upstream: shadow, share: 10%", "upstream: shadow, body: 17MiB"),
+            changed("ttl: 1h, required: true", "ttl: 8d, memory: 4MiB"),
+            changed("{ any: [staff] }", "none"),
+            changed("redirect: {", "mirror: { upstream: shadow }, idempotency: {}, redirect: {"),
         ]
         .join("\n")
     );

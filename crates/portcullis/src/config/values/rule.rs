@@ -76,6 +76,50 @@ impl Word for AnswerValue {
     }
 }
 
+/// The name of any field.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct FieldName(pub(in crate::config) HeaderName);
+
+impl Word for FieldName {
+    const EXPECTED: &'static str = "the name of a header field such as `content-type`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        if text == "*" {
+            return Err("`*`; name the fields, so that a new one is not open by chance".into());
+        }
+        HeaderName::from_bytes(text.as_bytes()).map(Self).map_err(|_| Misread::Other)
+    }
+}
+
+/// An origin as browsers write it; `None` is any.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct CorsOrigin(pub(in crate::config) Option<HeaderValue>);
+
+impl Word for CorsOrigin {
+    const EXPECTED: &'static str = "an origin such as `https://app.example.com`, or `*`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        if text == "null" {
+            return Err("`null`, which every sandboxed page and local file is".into());
+        }
+        if text.contains('*') {
+            return Err("a pattern; origins are compared as they are, so that none is open by chance".into());
+        }
+        let url = Url::parse(text).map_err(|_| Misread::Other)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Misread::Other);
+        }
+        let origin = url.origin().ascii_serialization();
+        if origin != text {
+            return Err(format!("not as browsers write it: `{origin}`").into());
+        }
+        HeaderValue::from_str(text).map(Some).map(Self).map_err(|_| Misread::Other)
+    }
+}
+
 /// The status of a redirect.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct RedirectStatus(pub(in crate::config) StatusCode);
@@ -200,6 +244,8 @@ words! {
     AnswerField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     RemovedAnswerField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     AnswerValue: "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$",
+    FieldName: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    CorsOrigin: "^(\\*|https?://[^/]+)$",
     RedirectStatus: { "enum": [301, 302, 303, 307, 308] },
     LocationTemplate: "^[!-~]+$",
 }
@@ -250,6 +296,27 @@ mod tests {
         ] {
             assert!(LocationTemplate::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for text in ["https://app.example.com", "http://localhost:3000", "https://[::1]:8443", "*"] {
+            assert!(CorsOrigin::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "null",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "https://App.example.com",
+            "https://*.example.com",
+            "https://user@app.example.com",
+            "file:///etc",
+            "app.example.com",
+            "",
+        ] {
+            assert!(CorsOrigin::parse(text).is_err(), "{text}");
+        }
+        assert!(FieldName::parse("*").is_err() && FieldName::parse("content-type").is_ok());
     }
 
     #[test]

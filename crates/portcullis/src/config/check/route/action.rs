@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::HeaderName;
-use proxy::route::{HostPattern, Location, PathPattern, Rewrite, Sticky};
+use proxy::route::{Location, PathPattern, Rewrite, Sticky};
 
 use super::super::{Check, flat, items};
 use crate::config::finding::Finding;
@@ -25,7 +25,7 @@ pub(super) struct RawAction {
 pub(super) struct Around<'a> {
     /// Where the route stands.
     pub(super) span: Span,
-    /// The route names one, or a wildcard.
+    /// The route names one, or a wildcard; also when it could not be read.
     pub(super) names_host: bool,
     pub(super) path: Option<&'a PathPattern>,
     pub(super) authenticate: Option<&'a Authenticate>,
@@ -165,9 +165,4 @@ impl Check<'_> {
         }
         Some(Rewrite { from: prefix, to })
     }
-}
-
-/// True when a route says which hosts it is for.
-pub(super) fn names_host(host: &HostPattern) -> bool {
-    !matches!(host, HostPattern::Any)
 }

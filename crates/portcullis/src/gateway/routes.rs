@@ -1,0 +1,79 @@
+//! What a route needs of a generation: proofs, and what lives on to the next one (slots in flight, copies, keys).
+
+use std::sync::Arc;
+
+use limit::Concurrency;
+use proxy::authenticate;
+use proxy::idempotency::{Idempotency, Store};
+use proxy::mirror::Mirror;
+use telemetry::Metrics;
+
+use super::generation::Living;
+use crate::config::model::{self, Authenticate, Name, Proof};
+
+impl Living {
+    /// The cap of a route: slots that are taken count on under another cap.
+    pub(super) fn cap(&self, route: &Name, max: u32) -> Arc<Concurrency> {
+        match self.concurrency.get(route) {
+            Some(cap) if cap.max() == max => Arc::clone(cap),
+            Some(cap) => Arc::new(cap.with_max(max)),
+            None => Arc::new(Concurrency::new(max)),
+        }
+    }
+
+    /// `None` if an issuer is missing: without it `all` would ask for less.
+    pub(super) fn authenticate(&self, wanted: &Authenticate) -> Option<authenticate::Authenticate> {
+        let (wanted, proofs) = match wanted {
+            Authenticate::None => return Some(authenticate::Authenticate::Nobody),
+            Authenticate::Any(proofs) => (authenticate::Wanted::Any, proofs),
+            Authenticate::All(proofs) => (authenticate::Wanted::All, proofs),
+        };
+        let mut issuers = Vec::new();
+        let mut trusts = Vec::new();
+        for proof in proofs {
+            match proof {
+                Proof::Jwt(name) => issuers.push(Arc::clone(&self.issuers.get(name)?.token_issuer)),
+                Proof::Certificate(name) => trusts.push(name.into()),
+            }
+        }
+        Some(authenticate::Authenticate::Proofs { wanted, issuers, trusts })
+    }
+
+    /// Where copies of a route's requests go; the inner `None` is nowhere. The outer one if the upstream is missing.
+    pub(super) fn mirror(
+        &self,
+        route: &model::Route,
+        next: &mut Self,
+        metrics: &Metrics,
+    ) -> Option<Option<Arc<Mirror>>> {
+        let Some(mirror) = &route.mirror else { return Some(None) };
+        let max = mirror.concurrency.get();
+        let most = Arc::new(match self.mirrored.get(&route.name) {
+            Some(former) => former.with_max(max),
+            None => Concurrency::new(max),
+        });
+        next.mirrored.insert(route.name.clone(), Arc::clone(&most));
+        Some(Some(Arc::new(Mirror {
+            upstream: Arc::clone(&next.upstreams.get(&mirror.upstream)?.upstream),
+            share: mirror.share,
+            most,
+            body_bytes: mirror.body,
+            timeout: mirror.timeout,
+            series: metrics.mirror(route.name.as_str()),
+        })))
+    }
+
+    /// The keys of a route are remembered as long as their bounds stay the same.
+    pub(super) fn idempotency(
+        &self,
+        route: &model::Route,
+        next: &mut Self,
+        metrics: &Metrics,
+    ) -> Option<Idempotency> {
+        let (bounds, required) = route.idempotency?;
+        let former = self.keys.get(&route.name).filter(|store| *store.bounds() == bounds);
+        let store = former.map_or_else(|| Store::new(bounds), Arc::clone);
+        next.keys.insert(route.name.clone(), Arc::clone(&store));
+        Some(Idempotency { required, store, series: metrics.idempotency(route.name.as_str()) })
+    }
+}
