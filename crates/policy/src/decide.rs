@@ -26,7 +26,6 @@ pub struct Permit {
 
 impl Permit {
     /// The permit of a copy of the same request, which tells another service of it.
-    #[must_use]
     pub fn of_copy(&self) -> Self {
         Self { decision: self.decision, policies: self.policies.clone(), ends: self.ends }
     }

@@ -85,7 +85,7 @@ fn a_serial_number_counts_for_its_issuer_alone_however_it_is_spelled() {
 #[test]
 fn an_entry_counts_until_its_end_and_of_two_the_longer_one() {
     let denied = Denied::token("one", None).unwrap();
-    let ends = list(&[(denied.clone(), Some(10))]);
+    let ends = list(&[(denied, Some(10))]);
     assert!(ends.denies_token("one", ISSUER, at(9)) && !ends.denies_token("one", ISSUER, at(10)));
     let alice = Denied::principal("jwt:i#alice").unwrap();
     let id = PrincipalId::new(PrincipalKind::Jwt, "i", "alice");

@@ -54,7 +54,7 @@ impl Living {
         });
         next.mirrored.insert(route.name.clone(), Arc::clone(&most));
         Some(Some(Arc::new(Mirror {
-            upstream: Arc::clone(&next.upstreams.get(&mirror.upstream)?.upstream),
+            upstream: next.upstreams.get(&mirror.upstream)?.upstream().clone(),
             share: mirror.share,
             most,
             body_bytes: mirror.body,
