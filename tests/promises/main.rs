@@ -40,6 +40,7 @@ mod promise_23_retries_are_safe;
 mod promise_24_secrets_stay_out_of_sight;
 mod promise_25_clean_stop_and_upgrade;
 
+mod a_browser_streams;
 mod attacks;
 mod certificates_over_acme;
 mod dev_prints_commands_that_work;
@@ -65,3 +66,4 @@ mod vault_issues_tokens;
 mod vault_logins;
 mod vault_pki_renews_under_load;
 mod vault_secrets_stay_out_of_sight;
+mod websockets_pass;

@@ -140,7 +140,11 @@ pub(crate) async fn judge<'a>(
     record.route = Some(route.index);
     route.paths.judge(canonical.oddities)?;
     let upgrade = allowed(&canonical.upgrade, &route.upgrades)?;
-    record.may_switch = upgrade.is_some();
+    if upgrade.is_some() {
+        record.may_switch = true;
+        // Of an extended CONNECT, what it is judged as, and judged again.
+        record.method = head.method.clone();
+    }
     check_tls_policy(asked)?;
 
     for limit in &route.edge_limits {

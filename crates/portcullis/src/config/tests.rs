@@ -262,3 +262,27 @@ fn windows_line_ends_and_a_byte_order_mark_are_no_problem() {
         assert!(config.is_some() && problems.is_empty(), "{problems}");
     }
 }
+
+#[test]
+fn an_upgrade_leads_to_an_upstream_and_never_to_http() {
+    let upgrade = |list: &str| {
+        changed("    upstream: orders\n", &format!("    upstream: orders\n    upgrade: {list}\n"))
+    };
+    assert_eq!(upgrade("[websocket, SPDY/3.1]"), "");
+    for protocol in ["h2c", "HTTP/2.0", "tls/1.2", "connect-udp"] {
+        let problems = upgrade(&format!("[{protocol}]"));
+        assert!(problems.contains("would pass no policy"), "{problems}");
+    }
+    for (list, problem) in [
+        ("[\"web socket\"]", "found `web socket`"),
+        ("[websocket, WebSocket]", "`websocket` a second time"),
+        ("[]", "an empty list"),
+    ] {
+        assert!(upgrade(list).contains(problem), "{}", upgrade(list));
+    }
+    let respond =
+        changed("respond: { status: 200, body: ok }", "respond: { status: 200 }, upgrade: [websocket]");
+    assert!(respond.contains("agreed with an upstream"), "{respond}");
+    let posted = changed("    methods: [GET]\n", "    methods: [POST]\n    upgrade: [websocket]\n");
+    assert!(posted.contains("begins with GET"), "{posted}");
+}

@@ -42,6 +42,7 @@ impl Check<'_> {
             }
             let Some((route, places)) = self.route(route.value, listeners) else { continue };
             self.credentials(&route, &places, upstreams);
+            self.upgrades_over_http1(&route, name_span, upstreams);
             self.key_paths(&route, name_span, key_paths);
             self.findings.extend(ties.add(&route, name_span));
             routes.push(route);
