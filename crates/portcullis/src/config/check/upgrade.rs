@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use proxy::upgrade;
-use proxy::upstream::Protocol;
 
 use super::Check;
 use crate::config::finding::Finding;
-use crate::config::model::{Action, Name, Route, Upstream};
+use crate::config::model::{Action, Name, Protocol, Route, Upstream};
 use crate::config::problem::{Span, Spanned};
 use crate::config::reader::Field;
 use crate::config::values::network::UpgradeProtocol;
