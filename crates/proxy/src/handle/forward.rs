@@ -36,7 +36,8 @@ pub(super) async fn forward(
     let Asked { core, listener, snapshot, canonical, .. } = *asked;
     let chance = || core.trace_ids.chance();
     let upstream = to.choose(&head.headers, &caller.principal.id, record.client, chance);
-    let first = match &route.idempotency {
+    // A kept answer must never be one to an upgrade: over HTTP/2 its success would mean a tunnel.
+    let first = match route.idempotency.as_ref().filter(|_| upgrade.is_none()) {
         None => None,
         Some(idempotency) => match once(idempotency, asked, (&head, &mut *body), &caller, record).await? {
             None => None,
