@@ -105,6 +105,8 @@ struct Attempts {
     finished: u64,
     last_failed: bool,
     is_closed: bool,
+    /// Nobody refetches: new keys come by themselves.
+    is_local: bool,
 }
 
 /// What a caller does about an unknown key.
@@ -212,6 +214,11 @@ impl KeyWriter {
         self.shared.attempts.send_modify(|attempts| attempts.finish(true));
     }
 
+    /// Says that nobody refetches, as for keys of a local file: an unknown key is answered at once.
+    pub fn never_refetches(&self) {
+        self.shared.attempts.send_modify(|attempts| attempts.is_local = true);
+    }
+
     /// Resolves when a reader asks for a refetch, also if it asked before; answer with [`KeyWriter::publish`] or
     /// [`KeyWriter::failed`]. Safe to drop and call again.
     pub async fn wanted(&self) {
@@ -242,6 +249,7 @@ impl Shared {
             let now = Instant::now();
             let cools = attempts.asked.is_some_and(|asked| now.duration_since(asked) < self.cooldown);
             turn = match attempts {
+                Attempts { is_local: true, .. } => Turn::Done(Refetch::TooSoon),
                 Attempts { is_pending: true, finished, .. } => Turn::Wait { finished: *finished },
                 Attempts { is_closed: true, .. } => Turn::Done(Refetch::Failed),
                 Attempts { last_failed, .. } if cools => {

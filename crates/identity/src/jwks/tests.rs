@@ -168,6 +168,14 @@ fn a_failure_keeps_the_keys_and_shows_in_the_status_until_the_next_success() {
     assert_eq!(store.generation(), 2);
 }
 
+#[tokio::test]
+async fn an_unknown_key_of_a_local_file_is_answered_at_once() {
+    let (store, writer) = KeyStore::new("file", Duration::MAX, COOLDOWN);
+    writer.never_refetches();
+    let asked = tokio::time::timeout(Duration::from_millis(500), store.refetched(0, WAIT)).await;
+    assert_eq!(asked, Ok(Refetch::TooSoon));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_thousand_unknown_keys_ask_for_one_refetch_per_cooldown() {
     let (store, writer) = store();

@@ -84,7 +84,13 @@ impl HeldKeys {
         let is_file = matches!(source.jwks, Jwks::File(_));
         let max_stale = if is_file { Duration::MAX } else { source.max_stale };
         let (store, writer) = KeyStore::new(source.name.as_str(), max_stale, DEFAULT_COOLDOWN);
-        let writer = if is_file { Writer::File { writer, digest: None } } else { Writer::Idle(writer) };
+        let writer = if is_file {
+            // Nobody would ever answer who waits for a refetch.
+            writer.never_refetches();
+            Writer::File { writer, digest: None }
+        } else {
+            Writer::Idle(writer)
+        };
         Self { source, store, writer: Mutex::new(writer) }
     }
 
