@@ -4,7 +4,7 @@ harmless load that costs the gateway as much CPU. Attacker and load are capped t
 signals (SIGSTOP, SIGCONT) every few milliseconds, so that it works without rights over cgroups. Attack and load take turns of a second and a half, three times; the ratio is that of
 the medians. FAIL: a ratio above 2 that stays above it in three tries, memory above the bound, or a gateway that is gone. Loopback only; needs
 python3-cryptography."""
-import argparse, collections, json, os, re, signal, statistics, subprocess, sys, threading, time
+import argparse, collections, contextlib, json, os, re, signal, statistics, subprocess, sys, threading, time
 HERE = os.path.dirname(os.path.abspath(__file__)); sys.path.insert(0, HERE)
 import attacker
 from gateway import ALL, Gateway, site
@@ -64,10 +64,10 @@ def beside(gateway, calm, name, share=SHARE):
 def measure(name):
     backend = subprocess.Popen([sys.executable, "-c", BACKEND], stdout=subprocess.PIPE, text=True); port = backend.stdout.readline().strip(); notes = []; bound = BOUND_HELD if name in HELD else BOUND
     try:
-        with Gateway(ALL) as g:
+        with Gateway(ALL) as g, contextlib.ExitStack() as stack:
             config = site(g, "tls", f"http://127.0.0.1:{port}")
             for path in ("calm", "harmless"): config["routes"].insert(0, dict(name=path, on=["edge"], path="/" + path, authenticate="none", respond=dict(status=200, body=path)))
-            g.start(config); calm = Calm(g); ratio = None
+            g.start(config); calm = Calm(g); stack.callback(calm.stop); ratio = None
             # The load gets what makes it cost the gateway as much as the attack does, up to the attacker's own half core.
             most, cost = beside(g, calm, "harmless")[1], beside(g, calm, name)[1]; share = SHARE * max(0.02, min(1.0, cost / most))
             for attempt in range(TRIES):
@@ -76,7 +76,7 @@ def measure(name):
                 if not g.alive(): notes.append("the gateway is gone"); break
                 (quiet, quiet_cpu), (p50, cpu) = ([statistics.median(column) for column in zip(*rows)] for rows in (load, attack)); ratio = p50 / quiet
                 if ratio <= RATIO: break
-            calm.stop(); peak = g.peak() // 1024 if g.alive() else None
+            peak = g.peak() // 1024 if g.alive() else None
             if ratio is not None and ratio > RATIO: notes.append(f"p50 {ratio:.2f} times that beside harmless load")
             if peak is not None and peak > bound: notes.append(f"{peak} MB")
             return dict(id=name, verdict="FAIL" if notes else "PASS", notes=notes, p50_harmless_ms=quiet, p50_attack_ms=p50, ratio=ratio, gateway_cpu_harmless=quiet_cpu, gateway_cpu_attack=cpu, peak_mb=peak, bound_mb=bound, tries=attempt + 1)
