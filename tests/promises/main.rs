@@ -35,6 +35,7 @@ mod promise_16_token_and_lease_renewal;
 mod promise_17_starts_without_its_dependencies;
 mod promise_18_bad_config_changes_nothing;
 mod promise_19_reload_loses_nothing;
+mod promise_20_nothing_grows;
 mod promise_22_upstream_pools_never_mix_identity;
 mod promise_23_retries_are_safe;
 mod promise_24_secrets_stay_out_of_sight;

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use testkit::{Ask, Connection, Curl, Finished, Gateway, Protocol, Trust, eventually, python, run};
+use testkit::{
+    Ask, Connection, Curl, Finished, Gateway, Message, Protocol, Trust, WebSocket, WebSockets, Wire,
+    eventually, python, run,
+};
 
 use crate::scene::{API, Scene};
 
@@ -175,11 +178,20 @@ fn an_upgrade_refuses_nobody_and_breaks_nothing() {
     let scene = Scene::new();
     let mut config = scene.tls("off");
     config["shutdown"] = json!({ "deadline": "60s" });
+    let sockets = WebSockets::start();
+    config["upstreams"]["sockets"] = json!({ "endpoints": [sockets.url()] });
+    config["routes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "socket", "on": ["edge"], "path": "/socket",
+        "authenticate": "none", "upstream": "sockets", "upgrade": ["websocket"] }));
     let program = program(&scene);
     let mut old = launch(&scene, &program, &config);
     let address = old.address("edge");
     let mark = scene.site.path("new-program-ran");
     replace(&program, &format!("touch {}; exec {} \"$@\"", mark.display(), testkit::binary().display()));
+    let wire = Wire::tls(address, &scene.client(), API, Protocol::H1).unwrap();
+    let mut socket = WebSocket::open(wire, Ask::get(API, "/socket")).unwrap();
     let mut streaming = Connection::tls(address, &scene.client(), API, Protocol::H2).unwrap();
     let mut events = streaming.open(Ask::get(API, "/events")).unwrap();
     eventually("the stream is open", || (scene.upstream.listeners() == 1).then_some(()));
@@ -208,6 +220,7 @@ fn an_upgrade_refuses_nobody_and_breaks_nothing() {
         load.goes_on();
         scene.upstream.emit("data: still here\n\n");
         assert_eq!(events.next_piece().unwrap().unwrap(), "data: still here\n\n");
+        assert_eq!(socket.echo("still here"), Message::text("still here"));
         let reports = h2loads.map(|h2load| {
             let output = h2load.wait_with_output().unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
@@ -224,6 +237,7 @@ fn an_upgrade_refuses_nobody_and_breaks_nothing() {
     assert!(mark.exists(), "the program that lies there now was started");
     drop(events);
     drop(streaming);
+    socket.close();
     assert_eq!(eventually("the old program ends", || old.ended()).code(), Some(0), "{}", old.output());
     // The operator's doors are the new one's, and it can be upgraded in its turn.
     assert_eq!(old.probe("/readyz"), 200);
