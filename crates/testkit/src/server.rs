@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server on a thread of its own, plain or over TLS: what upstreams and key servers are made of.
+//! A small server of HTTP/1.1, or HTTP/2 where it is asked for, on a thread of its own, plain or over TLS: what upstreams and key servers are made of.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Issued;
+use crate::client::Protocol;
 use crate::sha256;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -73,6 +74,14 @@ impl ServerTls {
         Self(Arc::new(builder.with_single_cert(chain, key).unwrap()))
     }
 
+    /// The same, agreeing on nothing but HTTP/2.
+    #[must_use]
+    pub fn http2(self) -> Self {
+        let mut config = (*self.0).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self(Arc::new(config))
+    }
+
     /// The server's side of a handshake; none if it fails.
     pub(crate) async fn accept<S>(self, stream: S) -> Option<tokio_rustls::server::TlsStream<S>>
     where
@@ -89,6 +98,15 @@ impl Server {
         F: FnOnce() -> A + Send + 'static,
         A: Fn(Peer, Request<Incoming>) -> Answer + 'static,
     {
+        Self::speaking(Protocol::H1, tls, make_answer)
+    }
+
+    /// The same over the plain connections of another protocol; over TLS it is agreed on.
+    pub(crate) fn speaking<F, A>(protocol: Protocol, tls: Option<ServerTls>, make_answer: F) -> Self
+    where
+        F: FnOnce() -> A + Send + 'static,
+        A: Fn(Peer, Request<Incoming>) -> Answer + 'static,
+    {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -100,7 +118,7 @@ impl Server {
             local.block_on(&runtime, async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = accept(listener, tls, counter, Rc::new(make_answer())) => {}
+                    () = accept(listener, (protocol, tls), counter, Rc::new(make_answer())) => {}
                     () = stopped.notified() => {}
                 }
             });
@@ -141,8 +159,12 @@ pub(crate) fn pair(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKey
     (chain, PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap())
 }
 
-async fn accept<A>(listener: TcpListener, tls: Option<ServerTls>, accepted: Arc<AtomicUsize>, answer: Rc<A>)
-where
+async fn accept<A>(
+    listener: TcpListener,
+    (protocol, tls): (Protocol, Option<ServerTls>),
+    accepted: Arc<AtomicUsize>,
+    answer: Rc<A>,
+) where
     A: Fn(Peer, Request<Incoming>) -> Answer + 'static,
 {
     loop {
@@ -152,7 +174,8 @@ where
         let (tls, answer) = (tls.clone(), answer.clone());
         tokio::task::spawn_local(async move {
             let Some(tls) = tls else {
-                return serve(stream, Peer { connection, sni: None, certificate: None }, answer).await;
+                let peer = Peer { connection, sni: None, certificate: None };
+                return serve(protocol, stream, peer, answer).await;
             };
             let Some(stream) = tls.accept(stream).await else { return };
             let session = stream.get_ref().1;
@@ -164,12 +187,13 @@ where
                     .and_then(|chain| chain.first())
                     .map(|leaf| sha256(leaf)),
             };
-            serve(stream, peer, answer).await;
+            let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::H2 } else { Protocol::H1 };
+            serve(protocol, stream, peer, answer).await;
         });
     }
 }
 
-async fn serve<A, S>(stream: S, peer: Peer, answer: Rc<A>)
+async fn serve<A, S>(protocol: Protocol, stream: S, peer: Peer, answer: Rc<A>)
 where
     A: Fn(Peer, Request<Incoming>) -> Answer + 'static,
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -179,9 +203,28 @@ where
         async move { answer.await.ok_or("the upstream was told to drop the connection") }
     });
     // An error here is a client that went away, which tests do on purpose.
+    if protocol == Protocol::H2 {
+        let http2 = hyper::server::conn::http2::Builder::new(OnThread);
+        http2.serve_connection(TokioIo::new(stream), service).await.ok();
+        return;
+    }
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
         .await
         .ok();
+}
+
+/// Runs the tasks of HTTP/2 streams on the server's thread.
+#[derive(Clone)]
+struct OnThread;
+
+impl<F> hyper::rt::Executor<F> for OnThread
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
 }

@@ -14,6 +14,7 @@ use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 
+use crate::client::Protocol;
 use crate::digest::Sha256;
 use crate::server::{Body, Peer, Server, ServerTls, full};
 
@@ -52,7 +53,17 @@ impl Upstream {
         Self::launch(name, Some(tls))
     }
 
+    /// Starts one over HTTP/2: with prior knowledge, or over TLS that agrees on it.
+    #[must_use]
+    pub fn http2(name: &str, tls: Option<ServerTls>) -> Self {
+        Self::speaking(Protocol::H2, name, tls.map(ServerTls::http2))
+    }
+
     fn launch(name: &str, tls: Option<ServerTls>) -> Self {
+        Self::speaking(Protocol::H1, name, tls)
+    }
+
+    fn speaking(protocol: Protocol, name: &str, tls: Option<ServerTls>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
@@ -61,7 +72,7 @@ impl Upstream {
             name: name.to_owned(),
         });
         let state = shared.clone();
-        let server = Server::start(tls, move || {
+        let server = Server::speaking(protocol, tls, move || {
             move |peer, request| {
                 let state = state.clone();
                 Box::pin(async move { answer(&state, peer, request).await })
@@ -124,6 +135,7 @@ async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> Opti
     let (head, body) = request.into_parts();
     let mut seen = json!({
         "upstream": shared.name,
+        "version": format!("{:?}", head.version),
         "method": head.method.as_str(),
         "target": head.uri.to_string(),
         "headers": pairs(&head.headers),
