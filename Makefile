@@ -42,9 +42,9 @@ attack: ## every hostile case of tests/attacks: one table, reports in target/att
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py
 
-conformance: ## one table: h2spec, testssl, sslscan and slowhttptest against the gateway (four minutes)
+conformance: ## one table: h2spec, testssl, sslscan, slowhttptest and gRPC interop against the gateway (four minutes)
 	.ci/setup conformance
-	tests/servers/build.sh target/servers h2spec
+	tests/servers/build.sh target/servers h2spec grpc
 	cargo build --locked --workspace --bins
 	tests/conformance/run.py
 

@@ -2,8 +2,8 @@
 # build.sh OUT [name…]: builds the real servers that tests talk to, from their Go modules, into OUT.
 # What OUT already has for the same lock files and the same build is left alone. Prints nothing else then.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec]…}; shift
-[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec
+here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec|grpc]…}; shift
+[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec grpc
 command -v go >/dev/null || { echo "no Go compiler: install Go 1.26.6 or later" >&2; exit 1; }
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 export GOFLAGS="-mod=readonly -buildvcs=false" GOTOOLCHAIN=local
@@ -30,6 +30,9 @@ build() { # build NAME TAGS PACKAGE…
     ln -f "$out/vault-plugin-auth-kubernetes" "$out/vault-plugins/kubernetes"
   fi
   if [ "$name" = etcd ]; then mv -f "$out/server" "$out/etcd"; fi
+  if [ "$name" = grpc ]; then
+    mv -f "$out/client" "$out/grpc-interop-client"; mv -f "$out/server" "$out/grpc-interop-server"
+  fi
   echo "$sum" > "$stamp"
 }
 
@@ -40,5 +43,6 @@ for name; do case $name in
   kubernetes) build kubernetes "" k8s.io/kubernetes/cmd/kube-apiserver ;;
   etcd) build etcd "" go.etcd.io/etcd/server/v3 ;;
   h2spec) build h2spec "" github.com/summerwind/h2spec/cmd/h2spec ;;
+  grpc) build grpc "" google.golang.org/grpc/interop/client google.golang.org/grpc/interop/server ;;
   *) echo "unknown server: $name" >&2; exit 2 ;;
 esac; done
