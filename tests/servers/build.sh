@@ -3,7 +3,7 @@
 # What OUT already has for the same lock files and the same build is left alone. Prints nothing else then.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec|grpc]…}; shift
-[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec grpc
+[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec
 command -v go >/dev/null || { echo "no Go compiler: install Go 1.26.6 or later" >&2; exit 1; }
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 export GOFLAGS="-mod=readonly -buildvcs=false" GOTOOLCHAIN=local
