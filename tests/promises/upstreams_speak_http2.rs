@@ -33,7 +33,9 @@ fn calls_pass_with_their_trailers_over_h2c_and_over_tls() {
             assert_eq!(reply.upstream_saw("x-forwarded-host"), [API], "{protocol}");
             assert_eq!(seen["trailers"], json!([["x-client-trailer", "theirs"]]), "{protocol}");
         }
-        assert_eq!(upstream.connections(), 1, "{protocol}: calls share a connection");
+        if version == "HTTP/2.0" {
+            assert_eq!(upstream.connections(), 1, "{protocol}: calls share a connection");
+        }
     }
 }
 
@@ -125,6 +127,9 @@ fn an_endpoint_that_is_slow_to_answer_loses_what_is_safe_to_another_one() {
     let (mut safe, mut unsafe_) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         safe.push(connection.send(Ask::get(API, "/x")).unwrap().status);
+    }
+    // By themselves: they take turns, and every other one comes to the silent endpoint first.
+    for _ in 0..4 {
         unsafe_.push(connection.send(Ask::new("POST", API, "/x").body("x")).unwrap().status);
     }
     assert_eq!(safe, [200; 4]);

@@ -232,6 +232,7 @@ fn it_ends_with_its_token_its_policy_and_its_silence() {
     let (scene, server) = (Scene::new(), WebSockets::start());
     let mut config = config(&scene, &server.url());
     config["identity"] = scene.tokens()["identity"].clone();
+    config["identity"]["jwt"]["staff"]["skew"] = json!("1s");
     config["routes"][0]["authenticate"] = json!({ "any": ["staff"] });
     let gateway = scene.site.start(&config);
     let mut short = claims(ISSUER, AUDIENCE, "alice");

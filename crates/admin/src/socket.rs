@@ -93,7 +93,12 @@ impl ControlSocket {
             .and_then(|()| UnixListener::from_std(listener))
             .and_then(|listener| Ok((listener, fs::symlink_metadata(&path)?)));
         match taken {
-            Ok((listener, metadata)) => Ok(Self::new(listener, path, &metadata)),
+            // Until it is served here, the other process has it: should this one fail before, it stays.
+            Ok((listener, metadata)) => {
+                let socket = Self::new(listener, path, &metadata);
+                socket.stays.store(true, Ordering::SeqCst);
+                Ok(socket)
+            }
             Err(source) => Err(SocketError::Io { path, source }),
         }
     }
@@ -119,6 +124,7 @@ impl ControlSocket {
 
     /// Serves until `stop`, then removes the socket.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
+        self.stays.store(false, Ordering::SeqCst);
         serve(self, router, stop).await;
     }
 }

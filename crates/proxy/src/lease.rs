@@ -3,7 +3,7 @@
 //! A lease ends by time on its own: with the token, the certificate's proof, or the time for the whole request. What else ends
 //! it (a policy that no longer permits, a route that is gone, a key or an issuer that no longer stands behind the token, the
 //! deny list) the core finds out: whatever outlives the head of its answer is enlisted as [`Live`], with the request as it was
-//! decided. When something has changed that a decision rests on, every live lease is looked at again ([`reconsider`]), so
+//! decided. When something has changed that a decision rests on, every live lease is looked at again (`reconsider`), so
 //! many at each tick as fit into [`BUDGET`]: found by what it holds (principal, `jti`, certificate, route), not by an index that
 //! every short answer would pay for.
 //!

@@ -1,12 +1,14 @@
 //! The server's end. The last segment of the path says what it does: `flood` sends pieces for ever, `mute` reads nothing,
 //! `close-N` closes with that code after the first message, `refuse-N` answers with that status. Everything else is an echo.
 
+use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use tungstenite::handshake::HandshakeError;
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
@@ -77,14 +79,29 @@ impl Drop for WebSockets {
 }
 
 impl Shared {
-    #[expect(clippy::result_large_err, reason = "tungstenite's interface")]
+    /// Serves a connection, and closes it: what [`Drop`] cuts is held beside it.
     fn serve(&self, stream: TcpStream) {
+        let mut plain = stream.try_clone().unwrap();
+        self.speak(stream, &mut plain);
+        plain.shutdown(Shutdown::Both).ok();
+    }
+
+    #[expect(clippy::result_large_err, reason = "tungstenite's interface")]
+    fn speak(&self, stream: TcpStream, plain: &mut TcpStream) {
         let mut act = String::new();
         let opened = tungstenite::accept_hdr(stream, |request: &Request, response| {
             act = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
             self.agree(&act, request, response)
         });
-        let Ok(mut socket) = opened else { return };
+        let mut socket = match opened {
+            Ok(socket) => socket,
+            // No handshake of a WebSocket, and no refusal of ours, which has been sent.
+            Err(HandshakeError::Failure(tungstenite::Error::Protocol(_))) => {
+                plain.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
+                return;
+            }
+            Err(_) => return,
+        };
         match act.split_once('-') {
             Some(("close", code)) => {
                 let frame =
