@@ -30,9 +30,6 @@ build() { # build NAME TAGS PACKAGE…
     ln -f "$out/vault-plugin-auth-kubernetes" "$out/vault-plugins/kubernetes"
   fi
   if [ "$name" = etcd ]; then mv -f "$out/server" "$out/etcd"; fi
-  if [ "$name" = grpc ]; then
-    mv -f "$out/client" "$out/grpc-interop-client"; mv -f "$out/server" "$out/grpc-interop-server"
-  fi
   echo "$sum" > "$stamp"
 }
 
@@ -43,6 +40,7 @@ for name; do case $name in
   kubernetes) build kubernetes "" k8s.io/kubernetes/cmd/kube-apiserver ;;
   etcd) build etcd "" go.etcd.io/etcd/server/v3 ;;
   h2spec) build h2spec "" github.com/summerwind/h2spec/cmd/h2spec ;;
-  grpc) build grpc "" google.golang.org/grpc/interop/client google.golang.org/grpc/interop/server ;;
+  grpc) build grpc "" google.golang.org/grpc/interop/client google.golang.org/grpc/interop/server
+    for part in client server; do [ ! -e "$out/$part" ] || mv -f "$out/$part" "$out/grpc-interop-$part"; done ;;
   *) echo "unknown server: $name" >&2; exit 2 ;;
 esac; done
