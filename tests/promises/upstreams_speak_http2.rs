@@ -33,9 +33,11 @@ fn calls_pass_with_their_trailers_over_h2c_and_over_tls() {
             assert_eq!(reply.upstream_saw("x-forwarded-host"), [API], "{protocol}");
             assert_eq!(seen["trailers"], json!([["x-client-trailer", "theirs"]]), "{protocol}");
         }
-        if version == "HTTP/2.0" {
-            assert_eq!(upstream.connections(), 1, "{protocol}: calls share a connection");
-        }
+        assert_eq!(upstream.connections(), 1, "{protocol}: calls share a connection");
+        assert!(
+            gateway.access_log().iter().all(|record| record["code"].is_null()),
+            "{protocol}: they are whole"
+        );
     }
 }
 

@@ -216,7 +216,8 @@ impl Streamed {
         if flow.ends.is_some_and(|ends| Instant::now() >= ends) {
             return Poll::Ready(Some(Err(out_of_time(&mut record))));
         }
-        if source.inner.is_end_stream() {
+        // Nothing comes after trailers, and an HTTP/2 client's side does not ask again.
+        if frame.is_trailers() || source.inner.is_end_stream() {
             source.release(&mut record);
         }
         drop((held, record));
