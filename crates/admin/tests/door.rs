@@ -306,10 +306,15 @@ async fn a_control_socket_that_another_process_serves_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     let old = ControlSocket::bind(&path).unwrap();
-    let new = ControlSocket::inherited(old.shared().unwrap().into(), &path).unwrap();
+    let inherited = || ControlSocket::inherited(old.shared().unwrap().into(), &path).unwrap();
+    drop(inherited());
+    assert!(path.exists(), "who never served it leaves it to the other process");
+    let new = inherited();
     old.stays().store(true, std::sync::atomic::Ordering::SeqCst);
     drop(old);
     assert!(path.exists());
-    drop(new);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    new.serve(axum::Router::new(), stop).await;
     assert!(!path.exists());
 }
