@@ -21,7 +21,7 @@ EXPLAINED = {"engine_problem"}
 CASES = ("empty_unary large_unary client_streaming server_streaming ping_pong empty_stream timeout_on_sleeping_server cancel_after_begin cancel_after_first_response "
          "status_code_and_message special_status_message custom_metadata unimplemented_method unimplemented_service pick_first_unary orca_per_rpc orca_oob").split()
 NOT_YET = [("Autobahn", "WebSocket through the gateway", "it wants Python 2, and was not tried here"),
-           ("h2spec", "HTTP/2 without TLS", "not served: a plain listener speaks HTTP/1.1 only")]
+           ("h2spec", "HTTP/2 without TLS", "a plain listener speaks HTTP/1.1 only (h2c is for `ext_authz` listeners)")]
 
 
 class Upstream(threading.Thread):
