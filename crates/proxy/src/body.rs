@@ -10,6 +10,8 @@ pub use request::{Pace, RequestBody};
 pub(crate) use request::{Upload, discard, next_frame};
 pub use response::{ResponseBody, Streamed};
 
+use crate::upstream::Broken;
+
 /// Why a body was cut off; the peer sees an aborted message, never a complete one.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -31,6 +33,9 @@ pub enum BodyError {
     /// Nobody waits for it any more; the reason of its stream's end.
     #[error("the request was given up")]
     GivenUp(#[source] h2::Error),
+    /// The upstream broke off.
+    #[error("the upstream broke off")]
+    Upstream(#[source] Broken),
     /// The other side broke off.
     #[error("the other side broke off")]
     Transport(#[from] hyper::Error),

@@ -126,8 +126,10 @@ pub struct Core {
     pub(crate) leases: RefCell<Leases>,
     /// Open tunnels, for their clocks.
     pub(crate) tunnels: RefCell<Slab<Rc<Pulse>>>,
-    /// What is read of tunnels, on its way.
+    /// What is read of tunnels and upstreams, on its way.
     pub(crate) piece: RefCell<Box<[u8]>>,
+    /// What is written to upstreams, on its way.
+    pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -284,6 +286,7 @@ fn run(
         leases: RefCell::new(Leases::new(Instant::now())),
         tunnels: RefCell::default(),
         piece: RefCell::new(vec![0; PIECE].into()),
+        scratch: RefCell::default(),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use telemetry::OpenTunnel;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,13 +32,14 @@ use crate::lease::{LEASE_ENDED, LeaseInUse};
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
 use crate::upgrade::Upgrade;
-use crate::upstream::{Answer, Returning};
+use crate::upstream::{Answer, Returning, Transport};
 use copy::{Direction, Fault};
 
 /// An upgrade that both sides agreed to; its drop says in the record how it ended.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    upstream: OnUpgrade,
+    /// The upstream, and what was read of it ahead.
+    upstream: Option<(Transport, Bytes)>,
     lease: LeaseInUse,
     pulse: Rc<Pulse>,
     core: Rc<Core>,
@@ -81,8 +81,8 @@ pub(crate) fn open(
     slot: Option<limit::Slot>,
     mut record: Record,
 ) -> Response<ResponseBody> {
-    let Answer { mut response, lease, connection } = answer;
-    let upstream = hyper::upgrade::on(&mut response);
+    let Answer { response, lease, mut connection } = answer;
+    let upstream = connection.take_over();
     let (mut head, _) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
     let (status, stream) = upgrade.tell(&mut head.headers);
@@ -124,21 +124,25 @@ impl Tunnel {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let end = match (&mut self.upstream).await {
-            Ok(upstream) => self.join(client, TokioIo::new(upstream), ahead).await,
-            Err(_) => End::Broken(Side::Upstream),
+        let end = match self.upstream.take() {
+            Some(upstream) => self.join((client, ahead), upstream).await,
+            None => End::Broken(Side::Upstream),
         };
         self.pulse.end.set(Some(end));
     }
 
-    async fn join<C>(&self, mut client: C, mut upstream: TokioIo<Upgraded>, ahead: Bytes) -> End
+    async fn join<C>(
+        &self,
+        (mut client, said): (C, Bytes),
+        (mut upstream, answered): (Transport, Bytes),
+    ) -> End
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let Self { core, pulse, .. } = self;
         let _watched = Watched::new(core, pulse);
         let mut lease = pin!(self.lease.ended());
-        let (mut out, mut back) = (Direction::new(ahead), Direction::new(Bytes::new()));
+        let (mut out, mut back) = (Direction::new(said), Direction::new(answered));
         poll_fn(|cx| {
             if lease.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Lease);

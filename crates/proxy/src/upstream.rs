@@ -19,6 +19,7 @@ mod credential;
 mod endpoints;
 mod fair;
 mod health;
+mod http1;
 mod http2;
 mod pool;
 mod send;
@@ -46,6 +47,8 @@ pub use circuit::{Circuit, CircuitRules, CircuitState};
 pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use health::{Ejection, Health, HealthState, Turn};
+pub(crate) use http1::Transport;
+pub use http1::{Broken, Http1Body, Malformed, UpstreamBody};
 pub use pool::{PoolKey, Pools, WeakPoolKey};
 pub use send::{Answer, Returning, send};
 

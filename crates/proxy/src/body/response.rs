@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::BodyError;
@@ -19,7 +19,7 @@ use crate::lease::{LEASE_ENDED, Lease, LeaseEnd, Live};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
 use crate::snapshot::Snapshot;
-use crate::upstream::Returning;
+use crate::upstream::{Returning, UpstreamBody};
 
 /// What the client gets.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ struct Flow {
 
 #[derive(Debug)]
 struct Source {
-    inner: Incoming,
+    inner: UpstreamBody,
     /// The connection goes back to its pool when the body has ended well.
     connection: Option<Returning>,
     slot: Option<limit::Slot>,
@@ -162,7 +162,7 @@ impl Streamed {
     /// Streams an upstream's body.
     #[must_use]
     pub fn new(
-        inner: Incoming,
+        inner: UpstreamBody,
         connection: Returning,
         lease: Lease,
         mut record: Record,

@@ -1,19 +1,18 @@
 //! New connections to an endpoint. Of those that several requests can share one is made at a time; whoever needs one meanwhile
 //! waits for it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tls::{Alpn, ClientTls, HandshakeError, PeerError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::http1::{Http1, Transport};
 use super::http2::Shared;
 use super::pool::{Sender, Turn};
 use super::{Endpoint, Protocol, Upstream};
-use crate::body::RequestBody;
 use crate::connection::Socket;
 use crate::core::Core;
 use crate::refusal::Refusal;
@@ -78,18 +77,20 @@ async fn open(
                 match (upstream.protocol, ClientTls::agreed(&stream)) {
                     (Protocol::Http2 | Protocol::Negotiate, Alpn::Http2) => http2(core, stream).await,
                     (Protocol::Http2, _) => Err(Failure::NoHttp2("it does not agree on HTTP/2".to_owned())),
-                    (Protocol::Http1 | Protocol::Negotiate, _) => http1(core, stream).await,
+                    (Protocol::Http1 | Protocol::Negotiate, _) => {
+                        Ok(Fresh::Http1(Http1::new(Transport::Tls(Box::new(stream)))))
+                    }
                 }
             }
             None if upstream.protocol == Protocol::Http2 => http2(core, stream).await,
-            None => http1(core, stream).await,
+            None => Ok(Fresh::Http1(Http1::new(Transport::Plain(stream)))),
         }
     })
     .await;
     let (result, cause) = match connected {
-        Ok(Ok(Fresh::Http1(sender))) => {
+        Ok(Ok(Fresh::Http1(connection))) => {
             upstream.series.connected(core.id.index(), "ok");
-            return Ok(Sender::Http1(sender));
+            return Ok(Sender::Http1(connection));
         }
         Ok(Ok(Fresh::Http2(shared))) => {
             upstream.series.connected(core.id.index(), "ok");
@@ -138,7 +139,7 @@ fn refused(cause: impl std::fmt::Display) -> Failure {
 
 /// A connection that had no request yet.
 enum Fresh {
-    Http1(SendRequest<RequestBody>),
+    Http1(Rc<RefCell<Http1>>),
     Http2(Rc<Shared>),
 }
 
@@ -148,26 +149,3 @@ where
 {
     Shared::open(core, io).await.map(Fresh::Http2).map_err(Failure::NoHttp2)
 }
-
-async fn http1<IO>(core: &Rc<Core>, io: IO) -> Result<Fresh, Failure>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(MAX_RESPONSE_FIELDS)
-        .max_header_size(MAX_RESPONSE_HEAD)
-        .max_buf_size(MAX_RESPONSE_HEAD)
-        // One `send` of head and body together; see `Socket`.
-        .writev(false)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(refused)?;
-    // How a connection ends is told by the request on it; without one it concerns nobody.
-    core.tasks.spawn_local(async move { drop(connection.with_upgrades().await) });
-    Ok(Fresh::Http1(sender))
-}
-
-/// An upstream is trusted less than the operator: its heads are bounded too. So is what is read of a body at once, which a
-/// client may then take its time to take.
-const MAX_RESPONSE_FIELDS: usize = 200;
-pub(super) const MAX_RESPONSE_HEAD: usize = 32 * 1024;

@@ -16,7 +16,6 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::MAX_RESPONSE_HEAD;
+use super::http1::{MOST_HEAD, UpstreamBody};
 use crate::body::RequestBody;
 use crate::connection::OnCore;
 use crate::core::Core;
@@ -66,7 +65,7 @@ impl Shared {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS)
-            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .max_header_list_size(MOST_HEAD as u32)
             .max_send_buf_size(MAX_SEND_BUFFER)
             .max_concurrent_reset_streams(MAX_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
@@ -134,8 +133,10 @@ impl Stream {
     pub(super) fn send(
         &self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
-        self.shared.sender.borrow_mut().try_send_request(request)
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, TrySendError<Request<RequestBody>>>> + use<>
+    {
+        let answer = self.shared.sender.borrow_mut().try_send_request(request);
+        async { Ok(answer.await?.map(UpstreamBody::Http2)) }
     }
 
     /// The connection takes no new streams.

@@ -1,19 +1,18 @@
 //! Connections of one core that take requests: unused ones of HTTP/1.1, and all of HTTP/2.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Material;
+use super::http1::Http1;
 use super::http2::{Shared, Stream};
-use crate::body::RequestBody;
 use crate::core::Core;
 
 /// Stands for one combination of address, server name, expected identity, trust, client certificate and protocol.
@@ -88,7 +87,7 @@ struct Pool {
 #[derive(Debug)]
 pub(super) enum Sender {
     /// HTTP/1.1, for one request at a time.
-    Http1(SendRequest<RequestBody>),
+    Http1(Rc<RefCell<Http1>>),
     /// One stream of HTTP/2.
     Http2(Stream),
 }
@@ -138,7 +137,7 @@ impl Drop for Opener {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    connection: Rc<RefCell<Http1>>,
     until: Instant,
 }
 
@@ -166,14 +165,11 @@ impl Pools {
         if is_stale {
             return None;
         }
-        // The connection that came back last may still be finishing: look a little further.
+        // Of an upstream that was started anew all may have ended.
         for _ in 0..LOOK {
-            let idle = pool.idle.pop_back()?;
-            if idle.sender.is_ready() {
-                return Some(Sender::Http1(idle.sender));
-            }
-            if !idle.sender.is_closed() {
-                pool.idle.push_front(idle);
+            let Idle { connection, .. } = pool.idle.pop_back()?;
+            if connection.borrow_mut().is_ready() {
+                return Some(Sender::Http1(connection));
             }
         }
         None
@@ -184,14 +180,14 @@ impl Pools {
         &mut self,
         number: u64,
         material: u64,
-        sender: SendRequest<RequestBody>,
+        connection: Rc<RefCell<Http1>>,
         until: Instant,
         most: usize,
     ) {
         let Some(pool) = self.pools.get_mut(&number) else { return };
         pool.is_alone = true;
-        if pool.material == material && pool.idle.len() < most && !sender.is_closed() {
-            pool.idle.push_back(Idle { sender, until });
+        if pool.material == material && pool.idle.len() < most {
+            pool.idle.push_back(Idle { connection, until });
         }
     }
 
@@ -230,7 +226,8 @@ impl Pools {
     pub fn sweep(&mut self, now: Instant) {
         self.pools.retain(|_, pool| {
             let is_current = pool.now.number() == pool.material;
-            pool.idle.retain(|idle| is_current && idle.until > now && !idle.sender.is_closed());
+            pool.idle
+                .retain(|idle| is_current && idle.until > now && idle.connection.borrow_mut().is_ready());
             pool.shared
                 .retain(|(shared, idle)| is_current && shared.is_open() && !shared.is_idle(now, *idle));
             pool.key.is_held()

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::Body as _;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,9 +14,10 @@ use super::admission::Admitted;
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
+use super::http1::{Broken, Transport, UpstreamBody, exchange, recycled};
 use super::http2::{Verdict, to_http1, to_http2};
 use super::pool::Sender;
-use super::spare::Spare;
+use super::spare::{Spare, is_safe};
 use super::{Endpoint, FieldCredential, Origin, Protocol, Upstream};
 use crate::body::{Progress, RequestBody, Upload};
 use crate::core::Core;
@@ -27,7 +29,7 @@ use crate::upgrade::Upgrade;
 #[derive(Debug)]
 pub struct Answer {
     /// Head and body.
-    pub response: Response<Incoming>,
+    pub response: Response<UpstreamBody>,
     /// Until when it may stream.
     pub lease: Lease,
     /// The connection, to be kept when the body has ended well.
@@ -37,7 +39,8 @@ pub struct Answer {
 /// A connection that goes back to its pool when its response has ended. A stream is over then, and whoever still sends on it is told.
 #[derive(Debug)]
 pub struct Returning {
-    sender: Sender,
+    /// Until it is taken over.
+    sender: Option<Sender>,
     /// The request's body, of a stream.
     upload: Option<Upload>,
     busy: Busy,
@@ -60,15 +63,20 @@ impl Returning {
     }
 
     /// Keeps the connection for the next request.
-    pub fn keep(self, core: &Core) {
+    pub fn keep(self, core: &Rc<Core>) {
         let Self { sender, upload, busy, pool, material, is_spent, credential, admitted } = self;
         drop((credential, admitted, upload));
-        let Sender::Http1(sender) = sender else { return };
-        if is_spent {
-            return;
+        let Some(Sender::Http1(connection)) = sender.filter(|_| !is_spent) else { return };
+        let Upstream { idle, idle_per_core, timeouts, .. } = *busy.upstream;
+        if let Some(connection) = recycled(connection, core, timeouts.idle) {
+            core.pools.borrow_mut().put(pool, material, connection, core.tick() + idle, idle_per_core);
         }
-        let Upstream { idle, idle_per_core, .. } = *busy.upstream;
-        core.pools.borrow_mut().put(pool, material, sender, core.tick() + idle, idle_per_core);
+    }
+
+    /// Takes the connection over, whose protocol is another one from now on; and what was read of that already.
+    pub(crate) fn take_over(&mut self) -> Option<(Transport, Bytes)> {
+        let Some(Sender::Http1(connection)) = self.sender.take() else { return None };
+        Some(Rc::into_inner(connection)?.into_inner().into_parts())
     }
 }
 
@@ -160,15 +168,17 @@ pub async fn send(
         };
         let busy = Busy::new(upstream, endpoint);
         let bounds = Bounds { upstream, lease: &lease, slow, progress: progress.as_deref(), upgrade };
-        let (outcome, spare, is_reused);
+        let (outcome, kept, is_reused);
         match &mut sender {
-            Sender::Http1(sender) => {
+            Sender::Http1(connection) => {
                 if request.version() == Version::HTTP_2 {
                     to_http1(&mut request).ok_or_else(protocol)?;
                 }
                 is_reused = is_pooled;
-                spare = if is_reused || tries.may_resend(&endpoints) { Spare::of(&request) } else { None };
-                outcome = attempt(sender.try_send_request(request), bounds).await;
+                let may_resend =
+                    (is_reused || tries.may_resend(&endpoints)) && request.body().is_end_stream();
+                outcome = attempt(exchange(connection, core, &mut request), bounds).await;
+                kept = Kept::Itself { request, may_resend };
             }
             Sender::Http2(_) if upgrade.is_some() => return Err(protocol()),
             Sender::Http2(stream) => {
@@ -176,7 +186,7 @@ pub async fn send(
                     to_http2(&mut request, endpoint.tls.is_some()).ok_or_else(protocol)?;
                 }
                 is_reused = !is_stale && !stream.is_first;
-                spare = Some(Spare::of_any(&request));
+                kept = Kept::Copy(Spare::of(&request));
                 outcome = attempt(stream.send(request), bounds).await;
                 if outcome.as_ref().is_err_and(Failure::is_the_connections) {
                     stream.retire();
@@ -188,7 +198,7 @@ pub async fn send(
                 upload.as_ref().inspect(|upload| upload.forget());
                 upstream.answered(core, &endpoints, endpoint, busy.began);
                 admitted.as_ref().inspect(|admitted| admitted.succeeded());
-                let (pool, is_spent) = (endpoint.pool.number(), upgrade.is_some());
+                let (pool, is_spent, sender) = (endpoint.pool.number(), upgrade.is_some(), Some(sender));
                 let connection =
                     Returning { sender, upload, busy, pool, material, is_spent, credential, admitted };
                 return Ok(Answer { response, lease, connection });
@@ -200,7 +210,7 @@ pub async fn send(
             upstream.failed(core, &endpoints, endpoint);
             admitted.as_ref().inspect(|admitted| admitted.failed(core));
         }
-        let again = failure.again(spare, upload.as_ref());
+        let again = failure.again(kept, upload.as_ref());
         is_stale =
             is_reused && again.as_ref().is_some_and(|(_, why)| *why != Again::Refused && *why != Again::Slow);
         let next = again.and_then(|(request, why)| {
@@ -229,6 +239,52 @@ enum Failure {
     Switched,
     /// The connection ended before a byte of this request was sent.
     Unsent(Box<Request<RequestBody>>),
+    /// The same, of a request that is still with its sender.
+    Untouched,
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Unsent => Self::Untouched,
+            broken => {
+                tracing::debug!(cause = %broken, "no answer");
+                Self::Died(Verdict::Broken)
+            }
+        }
+    }
+}
+
+impl From<TrySendError<Request<RequestBody>>> for Failure {
+    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => {
+                tracing::debug!(cause = %error.error(), "no answer");
+                Self::Died(Verdict::of(error.error()))
+            }
+        }
+    }
+}
+
+/// What is left of a request that was sent, to be sent again.
+enum Kept {
+    /// All of it, but what was read of its body; and whether it may arrive twice where its method allows that.
+    Itself { request: Request<RequestBody>, may_resend: bool },
+    /// Everything but its body.
+    Copy(Spare),
+}
+
+impl Kept {
+    /// The request, if it may arrive twice: it is safe and has no body.
+    fn resent(self) -> Option<Request<RequestBody>> {
+        match self {
+            Self::Itself { request, may_resend } => {
+                (may_resend && is_safe(request.method())).then_some(request)
+            }
+            Self::Copy(spare) => spare.is_safe().then(|| spare.into_request()),
+        }
+    }
 }
 
 impl Failure {
@@ -238,10 +294,12 @@ impl Failure {
             Self::Ended | Self::Late | Self::Slow => {
                 ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string()))
             }
-            Self::Died(_) | Self::Switched | Self::Unsent(_) => match progress.and_then(Progress::failure) {
-                Some(refusal) => ("client", refusal),
-                None => ("protocol", Refusal::UpstreamProtocol(upstream.name.to_string())),
-            },
+            Self::Died(_) | Self::Switched | Self::Unsent(_) | Self::Untouched => {
+                match progress.and_then(Progress::failure) {
+                    Some(refusal) => ("client", refusal),
+                    None => ("protocol", Refusal::UpstreamProtocol(upstream.name.to_string())),
+                }
+            }
         }
     }
 
@@ -249,7 +307,7 @@ impl Failure {
     fn is_the_endpoints(&self, is_reused: bool) -> bool {
         match self {
             Self::Late | Self::Slow | Self::Switched | Self::Died(Verdict::Refused) => true,
-            Self::Died(_) | Self::Unsent(_) => !is_reused,
+            Self::Died(_) | Self::Unsent(_) | Self::Untouched => !is_reused,
             Self::Ended => false,
         }
     }
@@ -257,7 +315,10 @@ impl Failure {
     /// True if a shared connection should take no further streams. One that does not answer may be half open.
     const fn is_the_connections(&self) -> bool {
         match self {
-            Self::Late | Self::Unsent(_) | Self::Died(Verdict::Broken | Verdict::Unprocessed) => true,
+            Self::Late
+            | Self::Unsent(_)
+            | Self::Untouched
+            | Self::Died(Verdict::Broken | Verdict::Unprocessed) => true,
             Self::Ended | Self::Slow | Self::Switched | Self::Died(Verdict::Refused | Verdict::Reset) => {
                 false
             }
@@ -265,19 +326,23 @@ impl Failure {
     }
 
     /// What may be sent again: what was not sent, or the copy of what the upstream took no notice of, or of what may have arrived.
-    fn again(self, spare: Option<Spare>, upload: Option<&Upload>) -> Option<(Request<RequestBody>, Again)> {
+    fn again(self, kept: Kept, upload: Option<&Upload>) -> Option<(Request<RequestBody>, Again)> {
         let why = match self {
             Self::Unsent(request) => return Some((*request, Again::NotSent)),
+            Self::Untouched => match kept {
+                Kept::Itself { request, .. } => return Some((request, Again::NotSent)),
+                Kept::Copy(_) => return None,
+            },
             Self::Died(Verdict::Unprocessed) => Again::Unprocessed,
             Self::Died(Verdict::Refused) => Again::Refused,
             Self::Slow | Self::Died(Verdict::Broken | Verdict::Reset) => {
                 let why = if matches!(self, Self::Slow) { Again::Slow } else { Again::Died };
-                let spare = spare.filter(|spare| upload.is_none() && spare.is_safe())?;
-                return Some((spare.into_request(), why));
+                return Some((kept.resent().filter(|_| upload.is_none())?, why));
             }
             Self::Ended | Self::Late | Self::Switched => return None,
         };
-        let mut request = spare?.into_request();
+        let Kept::Copy(spare) = kept else { return None };
+        let mut request = spare.into_request();
         if let Some(upload) = upload {
             *request.body_mut() = upload.again()?;
         }
@@ -297,10 +362,10 @@ struct Bounds<'a> {
 
 /// Sends once. The clock for the answer stands still while the request's body is still on its way: a slow body has
 /// a bound of its own, and none is sent on after the lease.
-async fn attempt(
-    answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+async fn attempt<E: Into<Failure>>(
+    answer: impl Future<Output = Result<Response<UpstreamBody>, E>>,
     Bounds { upstream, lease, mut slow, progress, upgrade }: Bounds<'_>,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<UpstreamBody>, Failure> {
     tokio::pin!(answer);
     loop {
         let late = Instant::now() + upstream.timeouts.response;
@@ -313,15 +378,7 @@ async fn attempt(
                 };
                 return if is_answer { Ok(response) } else { Err(Failure::Switched) };
             }
-            Ok(Err(mut error)) => {
-                return Err(match error.take_message() {
-                    Some(request) => Failure::Unsent(Box::new(request)),
-                    None => {
-                        tracing::debug!(upstream = %upstream.name, cause = %error.error(), "no answer");
-                        Failure::Died(Verdict::of(error.error()))
-                    }
-                });
-            }
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) if lease.ends().is_some_and(|ends| ends <= Instant::now()) => return Err(Failure::Ended),
             Err(_) if progress.is_some_and(Progress::moved) => {
                 slow = upstream.timeouts.attempt.map(|attempt| Instant::now() + attempt);

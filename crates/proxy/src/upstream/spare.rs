@@ -1,7 +1,6 @@
 //! A second copy of a request that may be sent twice.
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
-use hyper::body::Body as _;
 
 use crate::body::RequestBody;
 
@@ -16,13 +15,8 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// The copy of a request that is safe (RFC 9110 section 9.2.1) and has no body.
-    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        (is_safe(request.method()) && request.body().is_end_stream()).then(|| Self::of_any(request))
-    }
-
-    /// The copy of any request, without its body: for one that the upstream may take no notice of.
-    pub(super) fn of_any(request: &Request<RequestBody>) -> Self {
+    /// The copy of a request, without its body.
+    pub(super) fn of(request: &Request<RequestBody>) -> Self {
         let mut fields = Vec::with_capacity(ORDINARY);
         for (name, value) in request.headers() {
             fields.extend_from_slice(name.as_str().as_bytes());
@@ -57,7 +51,8 @@ impl Spare {
     }
 }
 
-fn is_safe(method: &Method) -> bool {
+/// RFC 9110 section 9.2.1.
+pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
@@ -75,15 +70,8 @@ mod tests {
         for (name, value) in [("x-a", "1: 2:"), ("cookie", "a"), ("x-a", ""), ("accept", "\u{e9}\t*/*")] {
             request.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let again = Spare::of(&request).unwrap().into_request();
+        let again = Spare::of(&request).into_request();
         assert_eq!((again.method(), again.uri()), (request.method(), request.uri()));
         assert_eq!(again.headers(), request.headers());
-    }
-
-    #[test]
-    fn a_request_that_is_not_safe_has_no_spare() {
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = Method::POST;
-        assert!(Spare::of(&request).is_none());
     }
 }

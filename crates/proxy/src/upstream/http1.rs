@@ -1,0 +1,329 @@
+//! HTTP/1.1 to an upstream: one request at a time, on a connection that is nobody's task (RFC 9112).
+//!
+//! hyper's client has a task for each connection, channels between that and the request, and buffers for each connection,
+//! used or not. Here the request's own task writes and reads by way of buffers that all connections of a core share, and an
+//! unused connection is a socket and nothing else. What that is worth: tests/bench/README.md, 2026-11-22.
+//!
+//! INVARIANT: a connection takes another request only when all of the former one was sent, all of its answer was read, nothing
+//! came behind that, and neither side said that it closes.
+
+mod body;
+mod chunked;
+mod head;
+mod sending;
+mod transport;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Frame;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::time::timeout;
+
+use crate::body::RequestBody;
+use crate::core::Core;
+pub use body::{Http1Body, UpstreamBody};
+pub(super) use head::MOST_HEAD;
+pub use head::Malformed;
+use head::{Framing, Head};
+use sending::Sending;
+pub(crate) use transport::Transport;
+
+/// Why there is no answer, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The connection had ended before a byte of the request was sent.
+    #[error("the connection had ended")]
+    Unsent,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The connection ended before the answer did.
+    #[error("the connection ended too early")]
+    Eof,
+    /// What came is no answer.
+    #[error("the answer is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The body of the request broke off.
+    #[error("the body of the request broke off")]
+    Body,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    io: Transport,
+    phase: Phase,
+    sending: Sending,
+    /// What was read of the answer, and not understood yet.
+    ahead: Bytes,
+    framing: Framing,
+    keeps_alive: bool,
+    /// Bytes of interim answers.
+    interim: usize,
+    /// The request's body broke off after the answer's head.
+    is_broken: bool,
+    /// Who waits for the answer's body.
+    reader: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// A request may begin.
+    Ready,
+    /// It has begun.
+    Asked,
+    /// The head of its answer has come.
+    Answered,
+}
+
+/// Sends a request, whose target is in origin form, and waits for the head of its answer. A request of which [nothing](Broken::Unsent) was
+/// sent is as it was.
+///
+/// # Errors
+/// There is none.
+pub(super) async fn exchange(
+    connection: &Rc<RefCell<Http1>>,
+    core: &Rc<Core>,
+    request: &mut Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Broken> {
+    let response = poll_fn(|cx| connection.borrow_mut().poll_answer(cx, core, request)).await?;
+    let mut held = connection.borrow_mut();
+    if held.sending.goes_on() {
+        // The client may read the answer when it has sent everything, and not before.
+        held.sending.upload = Some(std::mem::replace(request.body_mut(), RequestBody::empty()));
+        upload(connection, core);
+    }
+    let rest = (!held.has_whole_answer()).then(|| connection.clone());
+    Ok(response.map(|()| UpstreamBody::Http1(Http1Body::new(rest, core))))
+}
+
+/// Goes on sending a body while its answer is read, as long as anybody holds the connection.
+fn upload(connection: &Rc<RefCell<Http1>>, core: &Rc<Core>) {
+    let (connection, held) = (Rc::downgrade(connection), core.clone());
+    core.tasks.spawn_local(poll_fn(move |cx| {
+        let Some(connection) = connection.upgrade() else { return Poll::Ready(()) };
+        let mut connection = connection.borrow_mut();
+        connection.sending.uploader.0 = Some(cx.waker().clone());
+        connection.poll_upload(cx, &held)
+    }));
+}
+
+/// Gives a connection whose answer has ended back, if it may take another request. What is left of an upload is sent for so
+/// long: who answers early may read on.
+pub(super) fn recycled(
+    connection: Rc<RefCell<Http1>>,
+    core: &Rc<Core>,
+    patience: Duration,
+) -> Option<Rc<RefCell<Http1>>> {
+    if connection.borrow_mut().recycle() {
+        return Some(connection);
+    }
+    if connection.borrow().sending.upload.is_some() {
+        let held = core.clone();
+        core.tasks.spawn_local(async move {
+            let sent = poll_fn(|cx| connection.borrow_mut().poll_upload(cx, &held));
+            // Whether it came to its end concerns nobody.
+            let _ = timeout(patience, sent).await;
+        });
+    }
+    None
+}
+
+impl Http1 {
+    pub(super) fn new(io: Transport) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            io,
+            phase: Phase::Ready,
+            sending: Sending::default(),
+            ahead: Bytes::new(),
+            framing: Framing::Length(0),
+            keeps_alive: true,
+            interim: 0,
+            is_broken: false,
+            reader: None,
+        }))
+    }
+
+    /// True while a request may be sent. Between requests the peer has nothing to say: what can be read is its end, or an
+    /// answer to nothing (RFC 9112 section 9.2).
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.phase == Phase::Ready && self.io.is_quiet()
+    }
+
+    /// What it runs over, and what was read of that ahead.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        (self.io, self.ahead)
+    }
+
+    fn recycle(&mut self) -> bool {
+        let is_over = self.phase == Phase::Answered && self.has_whole_answer() && self.sending.is_sent();
+        let may = is_over && self.keeps_alive && self.ahead.is_empty();
+        if may {
+            // An unused connection holds no memory of a request.
+            self.ahead = Bytes::new();
+            self.reader = None;
+            self.interim = 0;
+            self.phase = Phase::Ready;
+        }
+        may
+    }
+
+    fn has_whole_answer(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked(chunked) => chunked.is_done(),
+            Framing::UntilClose => false,
+        }
+    }
+
+    /// Bytes of the body that are still to come, where that is known.
+    const fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            Framing::Chunked(_) | Framing::UntilClose => None,
+        }
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        request: &mut Request<RequestBody>,
+    ) -> Poll<Result<Response<()>, Broken>> {
+        let begins = self.phase == Phase::Ready;
+        if begins || self.sending.goes_on() {
+            let mut scratch = core.scratch.borrow_mut();
+            scratch.clear();
+            if begins {
+                self.sending = Sending::begin(request, &mut scratch);
+                self.phase = Phase::Asked;
+            }
+            let body = request.body_mut();
+            match self.sending.poll(cx, &mut self.io, &mut scratch, body) {
+                // It may have answered before it took no more.
+                Poll::Ready(Err(Broken::Io(_))) => self.sending.refuse(),
+                Poll::Ready(Err(broken)) => {
+                    if let Some(piece) = self.sending.unsent() {
+                        body.unread(piece);
+                    }
+                    return Poll::Ready(Err(broken));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        loop {
+            if let Some(head) = self.head(*request.method() == Method::HEAD)? {
+                let Head { response, framing, keeps_alive } = head;
+                (self.framing, self.keeps_alive, self.phase) = (framing, keeps_alive, Phase::Answered);
+                return Poll::Ready(Ok(response));
+            }
+            if !ready!(self.poll_read(cx, core))? {
+                return Poll::Ready(Err(Broken::Eof));
+            }
+        }
+    }
+
+    /// The head of the final answer, once it is there; interim ones concern nobody (RFC 9110 section 15.2).
+    fn head(&mut self, is_to_head: bool) -> Result<Option<Head>, Malformed> {
+        while !self.ahead.is_empty() {
+            let before = self.ahead.len();
+            let Some(head) = head::parse(&mut self.ahead, is_to_head)? else { break };
+            let status = head.response.status();
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(head));
+            }
+            self.interim += before - self.ahead.len();
+            if self.interim > MOST_HEAD {
+                return Err(Malformed::HeadTooLarge);
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            if self.is_broken {
+                return Poll::Ready(Some(Err(Broken::Body)));
+            }
+            match &mut self.framing {
+                Framing::Length(0) => return Poll::Ready(None),
+                Framing::Length(left) if !self.ahead.is_empty() => {
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
+                    *left -= here as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(self.ahead.split_to(here)))));
+                }
+                Framing::Chunked(chunked) => {
+                    if let Some(frame) = chunked.next(&mut self.ahead).map_err(Broken::Malformed).transpose()
+                    {
+                        return Poll::Ready(Some(frame));
+                    }
+                    if chunked.is_done() {
+                        return Poll::Ready(None);
+                    }
+                }
+                Framing::UntilClose if !self.ahead.is_empty() => {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
+                }
+                Framing::Length(_) | Framing::UntilClose => {}
+            }
+            let Poll::Ready(read) = self.poll_read(cx, core) else {
+                if self.sending.upload.is_some() {
+                    self.reader = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            };
+            if !read? {
+                if !matches!(self.framing, Framing::UntilClose) {
+                    return Poll::Ready(Some(Err(Broken::Eof)));
+                }
+                (self.framing, self.keeps_alive) = (Framing::Length(0), false);
+            }
+        }
+    }
+
+    /// Reads what is there; false at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<io::Result<bool>> {
+        let mut piece = core.piece.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled();
+        // Of the right size: what a slow client leaves lying is no larger than what it is.
+        self.ahead = match self.ahead.is_empty() {
+            true => Bytes::copy_from_slice(read),
+            false => [&self.ahead, read].concat().into(),
+        };
+        Poll::Ready(Ok(!read.is_empty()))
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<()> {
+        let Some(mut body) = self.sending.upload.take() else { return Poll::Ready(()) };
+        let mut scratch = core.scratch.borrow_mut();
+        scratch.clear();
+        match self.sending.poll(cx, &mut self.io, &mut scratch, &mut body) {
+            Poll::Pending => {
+                self.sending.upload = Some(body);
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Broken::Body)) => {
+                // Of a request that has no end nobody shall read the answer's.
+                self.is_broken = true;
+                self.reader.take().inspect(Waker::wake_by_ref);
+            }
+            Poll::Ready(Err(_)) => self.sending.refuse(),
+        }
+        Poll::Ready(())
+    }
+}
