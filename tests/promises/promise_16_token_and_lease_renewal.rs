@@ -42,6 +42,7 @@ fn database_credentials_are_swapped_with_overlap_and_given_back() {
     let ended = AtomicBool::new(false);
     // A reader beside the load: each account works when a request carries it.
     let seen = std::thread::scope(|threads| {
+        let end = End(&ended);
         let watching = threads.spawn(|| {
             let mut seen = BTreeSet::new();
             while !ended.load(Ordering::Relaxed) {
@@ -59,7 +60,7 @@ fn database_credentials_are_swapped_with_overlap_and_given_back() {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        ended.store(true, Ordering::Relaxed);
+        drop(end);
         assert_eq!(failed, 0, "{}", gateway.output());
         watching.join().unwrap()
     });
@@ -107,6 +108,8 @@ fn works(gateway: &Gateway, postgres: &Postgres, reply: &Reply) -> String {
 pub(crate) fn under_load(gateway: &Gateway, path: &str, until: impl FnOnce()) -> usize {
     let (ended, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|threads| {
+        // Also when `until` panics: the scope waits for its threads.
+        let end = End(&ended);
         for _ in 0..2 {
             threads.spawn(|| {
                 let mut connection = gateway.connect();
@@ -119,9 +122,18 @@ pub(crate) fn under_load(gateway: &Gateway, path: &str, until: impl FnOnce()) ->
             });
         }
         until();
-        ended.store(true, Ordering::Relaxed);
+        drop(end);
     });
     failed.into_inner()
+}
+
+/// Says so when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn with_database(scene: &VaultScene, vault: &Vault) -> Value {

@@ -151,7 +151,7 @@ impl Sending {
                     self.first = Some(data);
                 }
             }
-            Some(Err(frame)) => self.end(frame.into_trailers().ok(), to)?,
+            Some(Err(frame)) => self.end(frame.into_trailers().ok().as_ref(), to)?,
             None => self.end(None, to)?,
         }
         Poll::Ready(Ok(()))
@@ -178,13 +178,13 @@ impl Sending {
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<HeaderMap>, to: &mut Vec<u8>) -> Result<(), Broken> {
+    fn end(&mut self, trailers: Option<&HeaderMap>, to: &mut Vec<u8>) -> Result<(), Broken> {
         match self.encoding {
             Encoding::Empty | Encoding::Length(0) => {}
             Encoding::Length(_) => return Err(Broken::Body),
             Encoding::Chunked => {
                 to.extend_from_slice(b"0\r\n");
-                for (name, value) in trailers.iter().flatten() {
+                for (name, value) in trailers.into_iter().flatten() {
                     if self.announced.contains(name) {
                         field(to, name.as_str(), value.as_bytes());
                     }
