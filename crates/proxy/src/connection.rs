@@ -15,7 +15,7 @@ mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -258,7 +258,10 @@ async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut 
         }
     }
     match &listener.tls {
-        None => speak(&core, stream, Connection::new(&core, peer, &listener, None), &listener).await,
+        None => {
+            let connection = Connection::new(&core, peer, &listener, None);
+            speak(core, stream, connection, &listener).await;
+        }
         Some(tls) => {
             let cause = match timeout_at(deadline, tls.accept(Socket(stream), core.now())).await {
                 Ok(Ok(accepted)) => {
@@ -267,7 +270,7 @@ async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut 
                         listener.series.handshake_failed(core.id.index(), "denied");
                         return;
                     }
-                    return speak(&core, accepted.stream, connection, &listener).await;
+                    return speak(core, accepted.stream, connection, &listener).await;
                 }
                 Ok(Err(HandshakeError::AcmeValidation)) => {
                     tracing::info!(listener = %listener.name, %peer, "an ACME server looked at a proof");
@@ -295,28 +298,38 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(6)
 }
 
-/// Speaks HTTP/1.1 or HTTP/2, as ALPN said, until the connection ends.
-async fn speak<IO>(core: &Rc<Core>, io: IO, connection: Connection, listener: &Listener)
+/// Speaks HTTP/1.1 or HTTP/2, as ALPN said, until the connection ends. Boxed, each protocol on its own: a connection has room for what it
+/// is, and not for what it might have been.
+fn speak<IO>(
+    core: Rc<Core>,
+    io: IO,
+    connection: Connection,
+    listener: &Listener,
+) -> Pin<Box<dyn Future<Output = ()>>>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let connection = Rc::new(connection);
-    let _registered = Registered::new(core, &connection);
     let io = TokioIo::new(Watched::new(io, core.clone(), connection.clone()));
-    let ended = if connection.is_http2 {
-        let service = service_fn(|request| handle(core.clone(), connection.clone(), request));
-        let mut http = pin!(http2_builder(core, listener).serve_connection(io, service));
-        until_ended(core, &connection, |cx, ending| {
-            if ending {
-                http.as_mut().graceful_shutdown();
-            }
-            http.as_mut().poll(cx)
-        })
-        .await
-    } else {
-        let service = service_fn(|request| ending::handle_last(core, &connection, request));
-        let mut http = http1_builder(&listener.bounds).serve_connection(io, service);
-        let ended = until_ended(core, &connection, |cx, ending| {
+    let asked = (core.clone(), connection.clone());
+    let service = service_fn(move |request| handle(asked.0.clone(), asked.1.clone(), request));
+    if connection.is_http2 {
+        let mut http = Box::pin(http2_builder(&core, listener).serve_connection(io, service));
+        return Box::pin(async move {
+            let _registered = Registered::new(&core, &connection);
+            let ended = until_ended(&core, &connection, |cx, ending| {
+                if ending {
+                    http.as_mut().graceful_shutdown();
+                }
+                http.as_mut().poll(cx)
+            });
+            tell(&core, &connection, ended.await);
+        });
+    }
+    let mut http = http1_builder(&listener.bounds).serve_connection(io, service);
+    Box::pin(async move {
+        let _registered = Registered::new(&core, &connection);
+        let ended = until_ended(&core, &connection, |cx, ending| {
             if ending {
                 Pin::new(&mut http).graceful_shutdown();
             }
@@ -324,14 +337,19 @@ where
         })
         .await;
         if let Some(tunnel) = connection.switched().filter(|_| ended.is_ok()) {
-            let parts = http.into_parts();
-            // Boxed: it is rare, and every connection would carry the room for it.
-            let mut copied = Box::pin(tunnel.run(parts.io.into_inner(), parts.read_buf));
-            until_ended(core, &connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await
-        } else {
-            ended
+            let mut copied = Box::pin(async move {
+                let parts = http.into_parts();
+                tunnel.run(parts.io.into_inner(), parts.read_buf).await;
+            });
+            let ended = until_ended(&core, &connection, |cx, _| copied.as_mut().poll(cx).map(Ok)).await;
+            return tell(&core, &connection, ended);
         }
-    };
+        tell(&core, &connection, ended);
+    })
+}
+
+/// Says how a connection ended, if it was not well.
+fn tell(core: &Core, connection: &Connection, ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(peer = %connection.peer, %error, "connection ended");
         if error.is_parse() {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::request::Parts;
-use http::{Request, Uri, Version};
+use http::{Request, Uri};
 use identity::PrincipalKind;
 use telemetry::{TraceId, Traceparent};
 use tls::Handshake;
@@ -52,12 +52,12 @@ impl ConnectionFields {
     }
 }
 
-/// Turns a permitted request into the one that is forwarded.
+/// Turns a permitted request into the one that is forwarded; its fields are taken.
 ///
 /// # Errors
 /// When the rewritten path would be read otherwise than it was decided.
 pub(crate) fn forwarded(
-    mut head: Parts,
+    head: &mut Parts,
     body: RequestBody,
     canonical: &Canonical,
     route: &Route,
@@ -86,10 +86,11 @@ pub(crate) fn forwarded(
     if let Some(credential) = shown.credential {
         head.headers.insert(credential.name().clone(), credential.value().clone());
     }
-    head.uri = Uri::from(target);
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    Ok(Request::from_parts(head, body))
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = Uri::from(target);
+    *request.headers_mut() = std::mem::take(&mut head.headers);
+    Ok(request)
 }
 
 /// What the upstream is shown of the gateway's own.

@@ -35,37 +35,42 @@ use forward::forward;
 ///
 /// # Errors
 /// None: what goes wrong is answered.
-pub async fn handle(
+pub fn handle(
     core: Rc<Core>,
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let (head, body) = request.into_parts();
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    // Before the future, which would have room for each of them twice.
+    let (mut head, body) = request.into_parts();
     let mut record = Record::begin(core, connection, &head);
     // An empty body is none: nothing of it can stay unread.
     let mut body = (!body.is_end_stream()).then_some(body);
-    let result = pipeline(head, &mut body, &mut record).await;
-    let snapshot = record.snapshot.clone();
-    let route = record.route.and_then(|index| snapshot.route(index));
-    if let Some(unread) = body
-        && record.connection.is_http2()
-    {
-        discard(unread).await;
+    async move {
+        let result = pipeline(&mut head, &mut body, &mut record).await;
+        let snapshot = record.snapshot.clone();
+        let route = record.route.and_then(|index| snapshot.route(index));
+        let connection = record.connection.clone();
+        if let Some(unread) = body
+            && connection.is_http2()
+        {
+            Box::pin(discard(unread)).await;
+        }
+        let may_switch = record.may_switch;
+        let mut response = match result {
+            Ok(outcome) => respond(outcome, route, record),
+            Err(refusal) => refuse(&refusal, route, record),
+        };
+        if may_switch {
+            close_unless_switched(&mut response);
+        }
+        connection.close_after(&mut response);
+        Ok(response)
     }
-    let may_switch = record.may_switch;
-    let mut response = match result {
-        Ok(outcome) => respond(outcome, route, record),
-        Err(refusal) => refuse(&refusal, route, record),
-    };
-    if may_switch {
-        close_unless_switched(&mut response);
-    }
-    Ok(response)
 }
 
 /// Takes the body when the request is forwarded.
 async fn pipeline(
-    mut head: Parts,
+    head: &mut Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Outcome, Refusal> {
@@ -74,11 +79,11 @@ async fn pipeline(
     let listener = snapshot.listeners.get(connection.listener()).ok_or(Refusal::Draining)?;
 
     if let Some(asking) = &listener.validate {
-        return Box::pin(validate::answer(asking, listener, head, body, record)).await;
+        return Box::pin(validate::answer(asking, listener, head.clone(), body, record)).await;
     }
     record.client = client_address(connection.peer_address(), listener, &head.headers);
     record.follow(listener, &head.headers);
-    let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;
+    let canonical = normalize(head, &connection, &listener.bounds, &snapshot.reserved)?;
     record.host = Some(canonical.host.clone());
     record.target = Some(canonical.target.clone());
     connection.rejudge(&core, listener, record.now)?;
@@ -91,9 +96,20 @@ async fn pipeline(
 
     let asked =
         Asked { core: &core, connection: &connection, snapshot: &snapshot, listener, canonical: &canonical };
-    match judge(&asked, &head, record).await? {
-        Verdict::Answered(outcome) => Ok(outcome),
-        Verdict::Permitted(permitted) => act(permitted, &asked, head, body, record).await,
+    let permitted = match judge(&asked, head, record).await? {
+        Verdict::Answered(outcome) => return Ok(outcome),
+        Verdict::Permitted(permitted) => permitted,
+    };
+    match &permitted.route.action {
+        // Answered by the judge, before anybody was asked who he is.
+        Action::Keys(_) => Err(Refusal::NoRoute),
+        Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
+        Action::Redirect { status, to } => {
+            Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
+        }
+        Action::Forward { to, rewrite } => {
+            forward(permitted, (to, rewrite.as_ref()), &asked, head, body, record).await
+        }
     }
 }
 
@@ -124,7 +140,7 @@ pub(crate) struct Permitted<'a> {
     /// The route's place in flight.
     pub slot: Option<limit::Slot>,
     /// What the caller may speak instead of HTTP, and asked for.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// Route, limits, who, may: the one way to a [`Permit`].
@@ -171,29 +187,7 @@ pub(crate) async fn judge<'a>(
         Some(concurrency) => Some(concurrency.try_acquire().ok_or(Refusal::ConcurrencyReached)?),
         None => None,
     };
-    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot, upgrade }))
-}
-
-/// Does what the route says.
-async fn act(
-    permitted: Permitted<'_>,
-    asked: &Asked<'_>,
-    head: Parts,
-    body: &mut Option<Incoming>,
-    record: &mut Record,
-) -> Result<Outcome, Refusal> {
-    let (route, canonical) = (permitted.route, asked.canonical);
-    match &route.action {
-        // Answered by the judge, before anybody was asked who he is.
-        Action::Keys(_) => Err(Refusal::NoRoute),
-        Action::Respond { status, body } => Ok(Outcome::Own(*status, body.clone())),
-        Action::Redirect { status, to } => {
-            Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
-        }
-        Action::Forward { to, rewrite } => {
-            forward(permitted, (to, rewrite.as_ref()), asked, head, body, record).await
-        }
-    }
+    Ok(Verdict::Permitted(Permitted { route, caller, permit, slot, upgrade: upgrade.map(Box::new) }))
 }
 
 /// A preflight is for the route of the request that it asks for, if that says anything of CORS.

@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
         /// The route's place in flight.
         slot: Option<limit::Slot>,
         /// What was asked for instead of HTTP.
-        upgrade: Option<Upgrade>,
+        upgrade: Option<Box<Upgrade>>,
     },
     /// Public keys, for everybody.
     Keys(Bytes),
@@ -75,7 +75,7 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
     let mut response = match outcome {
         Outcome::Answered { answer, slot, upgrade } => match upgrade {
             Some(upgrade) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                tunnel::open(*answer, upgrade, slot, record)
+                tunnel::open(*answer, *upgrade, slot, record)
             }
             _ => streamed(*answer, route, slot, record),
         },

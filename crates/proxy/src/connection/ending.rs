@@ -4,21 +4,16 @@
 //! between two requests breaks the one that is on its way. So the next answer carries `Connection: close`, and only what stays
 //! quiet for [`QUIET`] is closed without one.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Connection;
-use crate::body::ResponseBody;
 use crate::core::Core;
-use crate::handle::handle;
 
 /// Whether, and since when, a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +62,14 @@ impl Connection {
         self.life.in_flight.get() == 0 && tick.saturating_duration_since(self.life.quiet_since.get()) >= QUIET
     }
 
+    /// The last answer of an HTTP/1.1 connection that is to end says so.
+    pub(crate) fn close_after<B>(&self, response: &mut Response<B>) {
+        let ends = !self.is_http2 && self.is_ending();
+        if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     fn end(&self, ending: Ending) {
         self.life.ending.set(ending);
         self.wake();
@@ -82,19 +85,6 @@ impl Connection {
     fn can_be_told(&self, tick: Instant) -> bool {
         self.is_http2 || self.life.in_flight.get() > 0 || self.is_quiet(tick)
     }
-}
-
-/// Answers one request of HTTP/1.1; the last one of a connection that is to end says so.
-pub(super) async fn handle_last(
-    core: &Rc<Core>,
-    connection: &Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let mut response = handle(core.clone(), connection.clone(), request).await?;
-    if connection.is_ending() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
 }
 
 /// Drives a connection; `poll` learns once that it should end gracefully.

@@ -28,7 +28,7 @@ pub(super) async fn forward(
     permitted: Permitted<'_>,
     (to, rewrite): (&Target, Option<&Rewrite>),
     asked: &Asked<'_>,
-    head: Parts,
+    head: &mut Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Outcome, Refusal> {
@@ -39,16 +39,18 @@ pub(super) async fn forward(
     // A kept answer must never be one to an upgrade: over HTTP/2 its success would mean a tunnel.
     let first = match route.idempotency.as_ref().filter(|_| upgrade.is_none()) {
         None => None,
-        Some(idempotency) => match once(idempotency, asked, (&head, &mut *body), &caller, record).await? {
-            None => None,
-            Some((Known::Answered(kept), _)) => return Ok(Outcome::Whole { kept, is_replayed: true }),
-            Some((Known::First(claim), whole)) => Some((claim, whole)),
-        },
+        Some(idempotency) => {
+            match Box::pin(once(idempotency, asked, (head, &mut *body), &caller, record)).await? {
+                None => None,
+                Some((Known::Answered(kept), _)) => return Ok(Outcome::Whole { kept, is_replayed: true }),
+                Some((Known::First(claim), whole)) => Some((claim, whole)),
+            }
+        }
     };
     let credential = upstream.shown()?;
     let token = match &route.token {
         None => None,
-        Some(token) => Some(minted(token, &upstream.name, asked, &head, &caller, record)?.ready().await?),
+        Some(token) => Some(minted(token, &upstream.name, asked, head, &caller, record)?.ready().await?),
     };
     let whole = upstream.timeouts.whole;
     let (ends, pace) = match record.is_grpc {
@@ -64,7 +66,7 @@ pub(super) async fn forward(
     if let Some(mirror) = route.mirror.as_ref().filter(|_| upgrade.is_none())
         && let Some(place) = mirror.place(core)
     {
-        let copy = copied((mirror, place), route, rewrite, asked, &head, (&caller, &permit), record);
+        let copy = copied((mirror, place), route, rewrite, asked, head, (&caller, &permit), record);
         if let Some(copy) = copy {
             body.copy_to(copy);
         }
@@ -78,10 +80,10 @@ pub(super) async fn forward(
     let lease = Lease::new(permit, record.now, record.began, ends);
     if let Some(claim) = claim {
         let whose = (caller, record.client);
-        return exchange(claim, (lease, slot), core, upstream, request, credential, whose).await;
+        return Box::pin(exchange(claim, (lease, slot), core, upstream, request, credential, whose)).await;
     }
     let origin = Origin { principal: &caller.principal, address: record.client };
-    let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
+    let sent = send(lease, core, upstream, &mut request, credential, origin, upgrade.as_deref());
     let answer = Box::new(sent.await?);
     Ok(Outcome::Answered { answer, slot, upgrade })
 }
@@ -127,7 +129,8 @@ fn copied(
     let about = about(asked, caller, record);
     let field = Shown { token: None, credential: credential.as_deref() };
     let request =
-        forwarded(head.clone(), RequestBody::empty(), asked.canonical, route, rewrite, &about, field).ok()?;
+        forwarded(&mut head.clone(), RequestBody::empty(), asked.canonical, route, rewrite, &about, field)
+            .ok()?;
     Some(RequestCopy::new(mirror, place, request, (token, credential), (caller, permit), record))
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn exchange(
     (lease, slot): (Lease, Option<limit::Slot>),
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
     (caller, address): (Caller, IpAddr),
 ) -> Result<Outcome, Refusal> {
@@ -38,7 +38,7 @@ pub(crate) async fn exchange(
     let (own, upstream) = (core.clone(), upstream.clone());
     core.tasks.spawn_local(async move {
         let origin = Origin { principal: &caller.principal, address };
-        let outcome = match send(lease, &own, &upstream, request, credential, origin, None).await {
+        let outcome = match send(lease, &own, &upstream, &mut request, credential, origin, None).await {
             Ok(answer) => keep(claim, answer, slot, &own, &upstream).await,
             Err(refusal) => Err(refusal),
         };

@@ -122,7 +122,7 @@ pub async fn send(
     lease: Lease,
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
     origin: Origin<'_>,
     upgrade: Option<&Upgrade>,
@@ -172,22 +172,24 @@ pub async fn send(
         match &mut sender {
             Sender::Http1(connection) => {
                 if request.version() == Version::HTTP_2 {
-                    to_http1(&mut request).ok_or_else(protocol)?;
+                    to_http1(request).ok_or_else(protocol)?;
                 }
                 is_reused = is_pooled;
                 let may_resend =
                     (is_reused || tries.may_resend(&endpoints)) && request.body().is_end_stream();
-                outcome = attempt(exchange(connection, core, &mut request), bounds).await;
-                kept = Kept::Itself { request, may_resend };
+                outcome = attempt(exchange(connection, core, request), bounds).await;
+                kept = Kept::Itself { may_resend: may_resend && is_safe(request.method()) };
             }
             Sender::Http2(_) if upgrade.is_some() => return Err(protocol()),
             Sender::Http2(stream) => {
                 if request.version() != Version::HTTP_2 {
-                    to_http2(&mut request, endpoint.tls.is_some()).ok_or_else(protocol)?;
+                    to_http2(request, endpoint.tls.is_some()).ok_or_else(protocol)?;
                 }
                 is_reused = !is_stale && !stream.is_first;
-                kept = Kept::Copy(Spare::of(&request));
-                outcome = attempt(stream.send(request), bounds).await;
+                kept = Kept::Copy(Spare::of(request));
+                let taken = std::mem::replace(request, Request::new(RequestBody::empty()));
+                // Boxed: it is large, and every request over HTTP/1.1 would carry the room for it.
+                outcome = attempt(Box::pin(stream.send(taken)), bounds).await;
                 if outcome.as_ref().is_err_and(Failure::is_the_connections) {
                     stream.retire();
                 }
@@ -210,17 +212,16 @@ pub async fn send(
             upstream.failed(core, &endpoints, endpoint);
             admitted.as_ref().inspect(|admitted| admitted.failed(core));
         }
-        let again = failure.again(kept, upload.as_ref());
-        is_stale =
-            is_reused && again.as_ref().is_some_and(|(_, why)| *why != Again::Refused && *why != Again::Slow);
-        let next = again.and_then(|(request, why)| {
-            Some((request, if is_stale { place } else { tries.again(core, (upstream, &endpoints), why)? }))
+        let again = failure.again(kept, request, upload.as_ref());
+        is_stale = is_reused && again.is_some_and(|why| why != Again::Refused && why != Again::Slow);
+        let next = again.and_then(|why| {
+            if is_stale { Some(place) } else { tries.again(core, (upstream, &endpoints), why) }
         });
         let Some(next) = next else {
             upstream.series.requested(core.id.index(), result);
             return Err(refusal);
         };
-        (request, place) = next;
+        place = next;
         upstream.retried(core, is_stale);
     }
 }
@@ -269,22 +270,10 @@ impl From<TrySendError<Request<RequestBody>>> for Failure {
 
 /// What is left of a request that was sent, to be sent again.
 enum Kept {
-    /// All of it, but what was read of its body; and whether it may arrive twice where its method allows that.
-    Itself { request: Request<RequestBody>, may_resend: bool },
+    /// All of it, but what was read of its body; and whether it may arrive twice.
+    Itself { may_resend: bool },
     /// Everything but its body.
     Copy(Spare),
-}
-
-impl Kept {
-    /// The request, if it may arrive twice: it is safe and has no body.
-    fn resent(self) -> Option<Request<RequestBody>> {
-        match self {
-            Self::Itself { request, may_resend } => {
-                (may_resend && is_safe(request.method())).then_some(request)
-            }
-            Self::Copy(spare) => spare.is_safe().then(|| spare.into_request()),
-        }
-    }
 }
 
 impl Failure {
@@ -325,28 +314,33 @@ impl Failure {
         }
     }
 
-    /// What may be sent again: what was not sent, or the copy of what the upstream took no notice of, or of what may have arrived.
-    fn again(self, kept: Kept, upload: Option<&Upload>) -> Option<(Request<RequestBody>, Again)> {
+    /// Why it may be sent again, with `request` as it is to be sent then: what was not sent, or what the upstream took no notice of,
+    /// or, if it is safe and has no body, what may have arrived.
+    fn again(self, kept: Kept, request: &mut Request<RequestBody>, upload: Option<&Upload>) -> Option<Again> {
         let why = match self {
-            Self::Unsent(request) => return Some((*request, Again::NotSent)),
-            Self::Untouched => match kept {
-                Kept::Itself { request, .. } => return Some((request, Again::NotSent)),
-                Kept::Copy(_) => return None,
-            },
+            Self::Untouched => return Some(Again::NotSent),
+            Self::Unsent(unsent) => {
+                *request = *unsent;
+                return Some(Again::NotSent);
+            }
             Self::Died(Verdict::Unprocessed) => Again::Unprocessed,
             Self::Died(Verdict::Refused) => Again::Refused,
-            Self::Slow | Self::Died(Verdict::Broken | Verdict::Reset) => {
-                let why = if matches!(self, Self::Slow) { Again::Slow } else { Again::Died };
-                return Some((kept.resent().filter(|_| upload.is_none())?, why));
-            }
+            Self::Slow => Again::Slow,
+            Self::Died(Verdict::Broken | Verdict::Reset) => Again::Died,
             Self::Ended | Self::Late | Self::Switched => return None,
         };
-        let Kept::Copy(spare) = kept else { return None };
-        let mut request = spare.into_request();
-        if let Some(upload) = upload {
-            *request.body_mut() = upload.again()?;
+        let may_have_arrived = matches!(why, Again::Slow | Again::Died);
+        match kept {
+            Kept::Itself { may_resend } => (may_have_arrived && may_resend).then_some(why),
+            Kept::Copy(spare) if may_have_arrived && (upload.is_some() || !spare.is_safe()) => None,
+            Kept::Copy(spare) => {
+                *request = spare.into_request();
+                if let Some(upload) = upload {
+                    *request.body_mut() = upload.again()?;
+                }
+                Some(why)
+            }
         }
-        Some((request, why))
     }
 }
 

@@ -38,7 +38,7 @@ impl ServerTls {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         let sni: Option<Arc<str>> = start.client_hello().server_name().map(|name| canonical(name).into());
         if acme::is_validation(&start.client_hello()) {
-            return Err(acme::validate(start, sni.as_deref()).await);
+            return Err(Box::pin(acme::validate(start, sni.as_deref())).await);
         }
         if sni.is_none() && self.without_sni == WithoutSni::Refuse {
             send_alert(&mut start.io, UNRECOGNIZED_NAME).await;
