@@ -198,7 +198,8 @@ fn ask(gateway: &Gateway, recorder: &Recorder, bytes: &[u8]) -> (String, recorde
     // It may be refused before all of it was read.
     wire.send(bytes).ok();
     let answer = wire.read_to_close();
-    eventually("the service has read all that came", || recorder.is_idle().then_some(()));
+    let made = gateway.metric("portcullis_upstream_connects_total{upstream=\"app\",result=\"ok\"}");
+    eventually("the service has read all that came", || recorder.is_idle(made).then_some(()));
     (answer, recorder.since(before))
 }
 

@@ -54,10 +54,12 @@ impl Recorder {
         Arrived(new.filter(|bytes| !bytes.is_empty()).collect())
     }
 
-    /// True when nothing is under way: every request was whole and is answered, or its connection is closed.
-    pub(super) fn is_idle(&self) -> bool {
+    /// True when nothing is under way of so many connections that were made: every request was whole and is answered, or
+    /// its connection is closed.
+    pub(super) fn is_idle(&self, made: f64) -> bool {
         let connections = self.connections.lock().unwrap();
-        connections.iter().all(|heard| heard.closed || heard.answered == heard.bytes.len())
+        connections.len() as f64 >= made
+            && connections.iter().all(|heard| heard.closed || heard.answered == heard.bytes.len())
     }
 }
 

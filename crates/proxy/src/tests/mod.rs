@@ -5,6 +5,7 @@ mod http2;
 mod keys;
 mod leases;
 mod tokens;
+mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
