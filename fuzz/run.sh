@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(canonicalise authority jwt jwks spiffe_id peer_certificate configuration references vault_answers proxy_header)
+[ ${#targets[@]} -gt 0 ] || targets=(canonicalise authority jwt jwks spiffe_id peer_certificate configuration references vault_answers proxy_header upstream_answer)
 
 ./unfold.py
 # libFuzzer's flags need a nightly compiler or this; what is tried forbids `unsafe`, so no sanitizer is wanted.

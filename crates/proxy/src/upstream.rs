@@ -48,7 +48,7 @@ pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use health::{Ejection, Health, HealthState, Turn};
 pub(crate) use http1::Transport;
-pub use http1::{Broken, Http1Body, Malformed, UpstreamBody};
+pub use http1::{Broken, Http1Body, Malformed, Reading, UpstreamBody};
 pub use pool::{PoolKey, Pools, WeakPoolKey};
 pub use send::{Answer, Returning, send};
 

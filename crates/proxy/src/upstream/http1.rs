@@ -10,6 +10,7 @@
 mod body;
 mod chunked;
 mod head;
+mod reading;
 mod sending;
 mod transport;
 
@@ -22,7 +23,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::Frame;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::timeout;
@@ -32,7 +33,7 @@ use crate::core::Core;
 pub use body::{Http1Body, UpstreamBody};
 pub(super) use head::MOST_HEAD;
 pub use head::Malformed;
-use head::{Framing, Head};
+pub use reading::Reading;
 use sending::Sending;
 pub(crate) use transport::Transport;
 
@@ -62,12 +63,7 @@ pub(super) struct Http1 {
     io: Transport,
     phase: Phase,
     sending: Sending,
-    /// What was read of the answer, and not understood yet.
-    ahead: Bytes,
-    framing: Framing,
-    keeps_alive: bool,
-    /// Bytes of interim answers.
-    interim: usize,
+    reading: Reading,
     /// The request's body broke off after the answer's head.
     is_broken: bool,
     /// Who waits for the answer's body.
@@ -101,7 +97,7 @@ pub(super) async fn exchange(
         held.sending.upload = Some(std::mem::replace(request.body_mut(), RequestBody::empty()));
         upload(connection, core);
     }
-    let rest = (!held.has_whole_answer()).then(|| connection.clone());
+    let rest = (!held.reading.is_whole()).then(|| connection.clone());
     Ok(response.map(|()| UpstreamBody::Http1(Http1Body::new(rest, core))))
 }
 
@@ -143,10 +139,7 @@ impl Http1 {
             io,
             phase: Phase::Ready,
             sending: Sending::default(),
-            ahead: Bytes::new(),
-            framing: Framing::Length(0),
-            keeps_alive: true,
-            interim: 0,
+            reading: Reading::default(),
             is_broken: false,
             reader: None,
         }))
@@ -160,36 +153,16 @@ impl Http1 {
 
     /// What it runs over, and what was read of that ahead.
     pub(super) fn into_parts(self) -> (Transport, Bytes) {
-        (self.io, self.ahead)
+        (self.io, self.reading.into_rest())
     }
 
     fn recycle(&mut self) -> bool {
-        let is_over = self.phase == Phase::Answered && self.has_whole_answer() && self.sending.is_sent();
-        let may = is_over && self.keeps_alive && self.ahead.is_empty();
+        let may = self.phase == Phase::Answered && self.reading.may_go_on() && self.sending.is_sent();
         if may {
             // An unused connection holds no memory of a request.
-            self.ahead = Bytes::new();
-            self.reader = None;
-            self.interim = 0;
-            self.phase = Phase::Ready;
+            (self.phase, self.reading, self.reader) = (Phase::Ready, Reading::default(), None);
         }
         may
-    }
-
-    fn has_whole_answer(&self) -> bool {
-        match &self.framing {
-            Framing::Length(left) => *left == 0,
-            Framing::Chunked(chunked) => chunked.is_done(),
-            Framing::UntilClose => false,
-        }
-    }
-
-    /// Bytes of the body that are still to come, where that is known.
-    const fn length(&self) -> Option<u64> {
-        match self.framing {
-            Framing::Length(left) => Some(left),
-            Framing::Chunked(_) | Framing::UntilClose => None,
-        }
     }
 
     fn poll_answer(
@@ -220,32 +193,14 @@ impl Http1 {
             }
         }
         loop {
-            if let Some(head) = self.head(*request.method() == Method::HEAD)? {
-                let Head { response, framing, keeps_alive } = head;
-                (self.framing, self.keeps_alive, self.phase) = (framing, keeps_alive, Phase::Answered);
+            if let Some(response) = self.reading.head(*request.method() == Method::HEAD)? {
+                self.phase = Phase::Answered;
                 return Poll::Ready(Ok(response));
             }
             if !ready!(self.poll_read(cx, core))? {
                 return Poll::Ready(Err(Broken::Eof));
             }
         }
-    }
-
-    /// The head of the final answer, once it is there; interim ones concern nobody (RFC 9110 section 15.2).
-    fn head(&mut self, is_to_head: bool) -> Result<Option<Head>, Malformed> {
-        while !self.ahead.is_empty() {
-            let before = self.ahead.len();
-            let Some(head) = head::parse(&mut self.ahead, is_to_head)? else { break };
-            let status = head.response.status();
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Some(head));
-            }
-            self.interim += before - self.ahead.len();
-            if self.interim > MOST_HEAD {
-                return Err(Malformed::HeadTooLarge);
-            }
-        }
-        Ok(None)
     }
 
     fn poll_frame(
@@ -257,26 +212,11 @@ impl Http1 {
             if self.is_broken {
                 return Poll::Ready(Some(Err(Broken::Body)));
             }
-            match &mut self.framing {
-                Framing::Length(0) => return Poll::Ready(None),
-                Framing::Length(left) if !self.ahead.is_empty() => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
-                    *left -= here as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(self.ahead.split_to(here)))));
-                }
-                Framing::Chunked(chunked) => {
-                    if let Some(frame) = chunked.next(&mut self.ahead).map_err(Broken::Malformed).transpose()
-                    {
-                        return Poll::Ready(Some(frame));
-                    }
-                    if chunked.is_done() {
-                        return Poll::Ready(None);
-                    }
-                }
-                Framing::UntilClose if !self.ahead.is_empty() => {
-                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
-                }
-                Framing::Length(_) | Framing::UntilClose => {}
+            if let Some(frame) = self.reading.frame()? {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.reading.is_whole() {
+                return Poll::Ready(None);
             }
             let Poll::Ready(read) = self.poll_read(cx, core) else {
                 if self.sending.upload.is_some() {
@@ -284,11 +224,8 @@ impl Http1 {
                 }
                 return Poll::Pending;
             };
-            if !read? {
-                if !matches!(self.framing, Framing::UntilClose) {
-                    return Poll::Ready(Some(Err(Broken::Eof)));
-                }
-                (self.framing, self.keeps_alive) = (Framing::Length(0), false);
+            if !read? && !self.reading.close() {
+                return Poll::Ready(Some(Err(Broken::Eof)));
             }
         }
     }
@@ -299,11 +236,7 @@ impl Http1 {
         let mut buffer = ReadBuf::new(&mut piece);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
         let read = buffer.filled();
-        // Of the right size: what a slow client leaves lying is no larger than what it is.
-        self.ahead = match self.ahead.is_empty() {
-            true => Bytes::copy_from_slice(read),
-            false => [&self.ahead, read].concat().into(),
-        };
+        self.reading.feed(read);
         Poll::Ready(Ok(!read.is_empty()))
     }
 

@@ -39,7 +39,7 @@ impl Http1Body {
         let Some(connection) = &self.connection else { return Poll::Ready(None) };
         let mut held = connection.borrow_mut();
         let frame = ready!(held.poll_frame(cx, &self.core));
-        let is_over = held.has_whole_answer() || matches!(frame, None | Some(Err(_)));
+        let is_over = held.reading.is_whole() || matches!(frame, None | Some(Err(_)));
         drop(held);
         if is_over {
             self.connection = None;
@@ -73,7 +73,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Http1(Http1Body { connection: None, .. }) => SizeHint::with_exact(0),
             Self::Http1(Http1Body { connection: Some(connection), .. }) => {
-                connection.borrow().length().map_or_else(SizeHint::default, SizeHint::with_exact)
+                connection.borrow().reading.length().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Self::Http2(body) => body.size_hint(),
         }

@@ -1,0 +1,114 @@
+//! The answer's side of an exchange: bytes in whatever pieces they come, and what they mean. It reads from nobody.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use hyper::body::Frame;
+
+use super::head::{self, Framing, Head, MOST_HEAD, Malformed};
+
+/// How far an answer is understood.
+#[derive(Debug)]
+pub struct Reading {
+    /// What came and is not understood yet.
+    ahead: Bytes,
+    framing: Framing,
+    keeps_alive: bool,
+    /// Bytes of interim answers.
+    interim: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { ahead: Bytes::new(), framing: Framing::Length(0), keeps_alive: true, interim: 0 }
+    }
+}
+
+impl Reading {
+    /// Takes what came.
+    pub fn feed(&mut self, piece: &[u8]) {
+        // Of the right size: what a slow client leaves lying is no larger than what it is.
+        self.ahead = match self.ahead.is_empty() {
+            true => Bytes::copy_from_slice(piece),
+            false => [&self.ahead, piece].concat().into(),
+        };
+    }
+
+    /// The head of the final answer, once it is there; interim ones concern nobody (RFC 9110 section 15.2).
+    ///
+    /// # Errors
+    /// What came is none, or says two things of its length.
+    pub fn head(&mut self, is_to_head: bool) -> Result<Option<Response<()>>, Malformed> {
+        while !self.ahead.is_empty() {
+            let before = self.ahead.len();
+            let Some(head) = head::parse(&mut self.ahead, is_to_head)? else { break };
+            let Head { response, framing, keeps_alive } = head;
+            if !response.status().is_informational() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                (self.framing, self.keeps_alive) = (framing, keeps_alive);
+                return Ok(Some(response));
+            }
+            self.interim += before - self.ahead.len();
+            if self.interim > MOST_HEAD {
+                return Err(Malformed::HeadTooLarge);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next piece of the body; none when more must come first, or at its end.
+    ///
+    /// # Errors
+    /// It is not chunked as it says.
+    pub fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Malformed> {
+        Ok(match &mut self.framing {
+            Framing::Chunked(chunked) => chunked.next(&mut self.ahead)?,
+            Framing::Length(0) => None,
+            _ if self.ahead.is_empty() => None,
+            Framing::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
+                *left -= here as u64;
+                Some(Frame::data(self.ahead.split_to(here)))
+            }
+            Framing::UntilClose => Some(Frame::data(std::mem::take(&mut self.ahead))),
+        })
+    }
+
+    /// Nothing more comes; false if something should have.
+    pub fn close(&mut self) -> bool {
+        if matches!(self.framing, Framing::UntilClose) {
+            (self.framing, self.keeps_alive) = (Framing::Length(0), false);
+        }
+        self.is_whole()
+    }
+
+    /// True when nothing more belongs to the body.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked(chunked) => chunked.is_done(),
+            Framing::UntilClose => false,
+        }
+    }
+
+    /// Bytes of the body that are still to come, where that is known.
+    #[must_use]
+    pub const fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            Framing::Chunked(_) | Framing::UntilClose => None,
+        }
+    }
+
+    /// True when the connection may take another request: the answer is whole, nothing came behind it, and it does not say
+    /// that its connection ends.
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        self.is_whole() && self.keeps_alive && self.ahead.is_empty()
+    }
+
+    /// What came behind the answer.
+    #[must_use]
+    pub fn into_rest(self) -> Bytes {
+        self.ahead
+    }
+}
