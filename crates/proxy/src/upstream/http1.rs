@@ -90,7 +90,9 @@ pub(super) async fn exchange(
     core: &Rc<Core>,
     request: &mut Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Broken> {
+    others_first().await;
     let response = poll_fn(|cx| connection.borrow_mut().poll_answer(cx, core, request)).await?;
+    others_first().await;
     let mut held = connection.borrow_mut();
     if held.sending.goes_on() {
         // The client may read the answer when it has sent everything, and not before.
@@ -99,6 +101,20 @@ pub(super) async fn exchange(
     }
     let rest = (!held.reading.is_whole()).then(|| connection.clone());
     Ok(response.map(|()| UpstreamBody::Http1(Http1Body::new(rest, core))))
+}
+
+/// Lets every other task run that can. What a core was told at once (requests, then answers) is so first read and then sent: to send one
+/// by one wakes the other side each time, which costs more than all that is done here (tests/bench/README.md).
+async fn others_first() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Goes on sending a body while its answer is read, as long as anybody holds the connection.
