@@ -15,8 +15,8 @@ build() { # a target of its own keeps the flags away from build scripts and macr
 }
 
 counting() {
-  # Counts are taken before link-time optimisation: without it they are the same, and sooner there.
-  CARGO_PROFILE_RELEASE_LTO=off RUSTFLAGS="-Cprofile-generate=$directory/raw" build "$directory/counting"
+  # The same profile as for the build that uses them: cargo derives the names of all functions from it, and counts go by name.
+  RUSTFLAGS="-Cprofile-generate=$directory/raw" build "$directory/counting"
 }
 
 train() {
