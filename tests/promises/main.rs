@@ -61,6 +61,7 @@ mod slow_readers_hold_nothing;
 mod trust_from_vault_pki;
 mod uploads_end_with_their_proof;
 mod upstream_credentials_stay_with_the_gateway;
+mod upstreams_are_told_the_client;
 mod upstreams_speak_http2;
 mod upstreams_under_pressure;
 mod vault_contract;

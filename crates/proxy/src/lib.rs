@@ -18,6 +18,7 @@
     )
 )]
 
+mod addresses;
 pub mod authenticate;
 pub mod body;
 mod challenge;
@@ -48,5 +49,6 @@ pub mod upgrade;
 pub mod upstream;
 pub mod validate;
 
+pub use crate::addresses::Addresses;
 pub use crate::core::{Command, CoreHandle, CoreSpec};
 pub use snapshot::{Bounds, Listener, Snapshot};

@@ -13,6 +13,7 @@ use policy::{DecisionId, PolicyId, RouteIndex};
 use telemetry::{TlsRecord, Traceparent};
 use tokio::time::Instant;
 
+use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::Progress;
 use crate::connection::Connection;
@@ -104,6 +105,11 @@ impl Record {
             self.trace = Traceparent { parent: self.trace.parent, ..theirs };
             self.request_id = id_value(theirs.trace);
         }
+    }
+
+    /// Both ends of the client's connection, by the client that is believed in.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.connection.addresses(self.client)
     }
 
     fn write(&self, duration: Duration) {

@@ -77,10 +77,10 @@ pub(super) async fn forward(
     }
     let lease = Lease::new(permit, record.now, record.began, ends);
     if let Some(claim) = claim {
-        let whose = (caller, record.client);
+        let whose = (caller, record.addresses());
         return exchange(claim, (lease, slot), core, upstream, request, credential, whose).await;
     }
-    let origin = Origin { principal: &caller.principal, address: record.client };
+    let origin = Origin { principal: &caller.principal, addresses: record.addresses() };
     let sent = send(lease, core, upstream, request, credential, origin, upgrade.as_ref());
     let answer = Box::new(sent.await?);
     Ok(Outcome::Answered { answer, slot, upgrade })
