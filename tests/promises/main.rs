@@ -42,6 +42,7 @@ mod promise_24_secrets_stay_out_of_sight;
 mod promise_25_clean_stop_and_upgrade;
 
 mod a_browser_streams;
+mod answers_are_compressed;
 mod attacks;
 mod certificates_over_acme;
 mod dev_prints_commands_that_work;

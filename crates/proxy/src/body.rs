@@ -31,6 +31,9 @@ pub enum BodyError {
     /// Nobody waits for it any more; the reason of its stream's end.
     #[error("the request was given up")]
     GivenUp(#[source] h2::Error),
+    /// What compresses it failed.
+    #[error("it cannot be compressed")]
+    Compression(#[source] std::io::Error),
     /// The other side broke off.
     #[error("the other side broke off")]
     Transport(#[from] hyper::Error),

@@ -128,6 +128,8 @@ pub struct Core {
     pub(crate) tunnels: RefCell<Slab<Rc<Pulse>>>,
     /// What is read of tunnels, on its way.
     pub(crate) piece: RefCell<Box<[u8]>>,
+    /// Answers that are being compressed.
+    pub(crate) compressing: Rc<Cell<usize>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -284,6 +286,7 @@ fn run(
         leases: RefCell::new(Leases::new(Instant::now())),
         tunnels: RefCell::default(),
         piece: RefCell::new(vec![0; PIECE].into()),
+        compressing: Rc::default(),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

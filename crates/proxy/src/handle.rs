@@ -191,6 +191,10 @@ async fn act(
             Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
         }
         Action::Forward { to, rewrite } => {
+            record.wanted = route
+                .compress
+                .as_ref()
+                .map(|compress| Box::new(compress.wanted(&head.method, &head.headers)));
             forward(permitted, (to, rewrite.as_ref()), asked, head, body, record).await
         }
     }

@@ -22,6 +22,7 @@ mod addresses;
 pub mod authenticate;
 pub mod body;
 mod challenge;
+pub mod compress;
 pub mod connection;
 pub mod core;
 pub mod cors;

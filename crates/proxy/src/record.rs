@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::Progress;
+use crate::compress::Wanted;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
 use crate::forward::id_value;
@@ -47,6 +48,8 @@ pub struct Record {
     pub(crate) user_agent: Option<HeaderValue>,
     /// The page's origin, where the route asks for it.
     pub(crate) origin: Option<HeaderValue>,
+    /// What is wanted of an answer that may be compressed, where the route says so.
+    pub(crate) wanted: Option<Box<Wanted>>,
     pub(crate) status: u16,
     /// When a tunnel was opened: what it says afterwards is no part of the answer's time.
     pub(crate) answered_after: Option<Duration>,
@@ -83,6 +86,7 @@ impl Record {
             sent: None,
             user_agent: head.headers.get(USER_AGENT).cloned(),
             origin: None,
+            wanted: None,
             status: 0,
             answered_after: None,
             may_switch: false,
