@@ -42,6 +42,7 @@ mod promise_24_secrets_stay_out_of_sight;
 mod promise_25_clean_stop_and_upgrade;
 
 mod a_browser_streams;
+mod answers_are_compressed;
 mod attacks;
 mod certificates_over_acme;
 mod dev_prints_commands_that_work;
@@ -61,6 +62,7 @@ mod slow_readers_hold_nothing;
 mod trust_from_vault_pki;
 mod uploads_end_with_their_proof;
 mod upstream_credentials_stay_with_the_gateway;
+mod upstreams_are_told_the_client;
 mod upstreams_speak_http2;
 mod upstreams_under_pressure;
 mod vault_contract;

@@ -36,6 +36,9 @@ pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
     Upstream(#[source] Broken),
+    /// What compresses it failed.
+    #[error("it cannot be compressed")]
+    Compression(#[source] std::io::Error),
     /// The other side broke off.
     #[error("the other side broke off")]
     Transport(#[from] hyper::Error),

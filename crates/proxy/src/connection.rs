@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::core::Core;
 use crate::forward::ConnectionFields;
@@ -51,6 +52,8 @@ use watched::Watched;
 pub struct Connection {
     listener: Arc<str>,
     peer: SocketAddr,
+    /// What the peer connected to.
+    server: SocketAddr,
     is_http2: bool,
     handshake: Option<Handshake>,
     certificate: Option<(Arc<Peer>, Caller)>,
@@ -81,10 +84,11 @@ struct Life {
 impl Connection {
     pub(crate) fn new(
         core: &Core,
-        peer: SocketAddr,
+        addresses: Addresses,
         listener: &Listener,
         handshake: Option<Handshake>,
     ) -> Self {
+        let Addresses { client: peer, server } = addresses;
         let certificate = handshake
             .as_ref()
             .and_then(|h| h.peer.clone())
@@ -92,6 +96,7 @@ impl Connection {
         Self {
             listener: listener.name.clone(),
             peer,
+            server,
             is_http2: handshake.as_ref().map_or_else(|| listener.speaks_h2c(), |h| h.alpn == Alpn::Http2),
             fields: ConnectionFields::new(peer, handshake.as_ref()),
             handshake,
@@ -121,6 +126,12 @@ impl Connection {
     #[must_use]
     pub const fn peer_address(&self) -> IpAddr {
         self.peer.ip()
+    }
+
+    /// Both ends, of the client at this address: behind a proxy, whose port is not the client's.
+    pub(crate) fn addresses(&self, client: IpAddr) -> Addresses {
+        let port = if client == self.peer_address() { self.peer.port() } else { 0 };
+        Addresses::new(SocketAddr::new(client, port), self.server)
     }
 
     /// True for HTTP/2.
@@ -243,29 +254,31 @@ pub(crate) fn start(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, open: 
     core.tasks.spawn_local(async move { serve(owned, stream, peer, open).await });
 }
 
-async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut open: Open) {
+async fn serve(core: Rc<Core>, mut stream: TcpStream, peer: SocketAddr, mut open: Open) {
     if stream.set_nodelay(true).is_err() || SockRef::from(&stream).set_tcp_keepalive(&keepalive()).is_err() {
         return;
     }
+    let Ok(server) = stream.local_addr() else { return };
+    let mut addresses = Addresses::new(peer, server);
     let listener = open.listener().clone();
     let deadline = Instant::now() + listener.bounds.handshake;
     let counted: OpenConnection = listener.series.accepted(core.id.index());
     if listener.proxy_protocol == ProxyProtocol::Required {
         // Boxed: others need not carry the room for it.
-        match Box::pin(proxy_protocol::client(&core, &mut stream, peer, &mut open, deadline)).await {
-            Some(client) => peer = client,
+        match Box::pin(proxy_protocol::client(&core, &mut stream, addresses, &mut open, deadline)).await {
+            Some(passed) => addresses = passed,
             None => return,
         }
     }
     match &listener.tls {
         None => {
-            let connection = Connection::new(&core, peer, &listener, None);
+            let connection = Connection::new(&core, addresses, &listener, None);
             speak(core, stream, connection, &listener).await;
         }
         Some(tls) => {
             let cause = match timeout_at(deadline, tls.accept(Socket(stream), core.now())).await {
                 Ok(Ok(accepted)) => {
-                    let connection = Connection::new(&core, peer, &listener, Some(accepted.handshake));
+                    let connection = Connection::new(&core, addresses, &listener, Some(accepted.handshake));
                     if connection.judge_peer(&core, core.now()).is_err() {
                         listener.series.handshake_failed(core.id.index(), "denied");
                         return;
@@ -273,12 +286,12 @@ async fn serve(core: Rc<Core>, mut stream: TcpStream, mut peer: SocketAddr, mut 
                     return speak(core, accepted.stream, connection, &listener).await;
                 }
                 Ok(Err(HandshakeError::AcmeValidation)) => {
-                    tracing::info!(listener = %listener.name, %peer, "an ACME server looked at a proof");
+                    tracing::info!(listener = %listener.name, peer = %addresses.client, "an ACME server looked at a proof");
                     return;
                 }
                 Ok(Err(error)) => {
                     if core.may_tell() {
-                        tracing::info!(listener = %listener.name, %peer, error = ?error.to_string(), "handshake refused");
+                        tracing::info!(listener = %listener.name, peer = %addresses.client, error = ?error.to_string(), "handshake refused");
                     }
                     error.code()
                 }

@@ -130,6 +130,8 @@ pub struct Core {
     pub(crate) piece: RefCell<Box<[u8]>>,
     /// What is written to upstreams, on its way.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Answers that are being compressed.
+    pub(crate) compressing: Rc<Cell<usize>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
@@ -287,6 +289,7 @@ fn run(
         tunnels: RefCell::default(),
         piece: RefCell::new(vec![0; PIECE].into()),
         scratch: RefCell::default(),
+        compressing: Rc::default(),
         draining: Cell::new(false),
         gate,
         clock: spec.clock,

@@ -108,6 +108,8 @@ async fn pipeline(
             Ok(Outcome::Redirect(*status, to.fill(&canonical.host.name, &canonical.target)?))
         }
         Action::Forward { to, rewrite } => {
+            let compress = permitted.route.compress.as_ref();
+            record.wanted = compress.map(|compress| Box::new(compress.wanted(&head.method, &head.headers)));
             forward(permitted, (to, rewrite.as_ref()), &asked, head, body, record).await
         }
     }

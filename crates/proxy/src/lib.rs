@@ -18,9 +18,11 @@
     )
 )]
 
+mod addresses;
 pub mod authenticate;
 pub mod body;
 mod challenge;
+pub mod compress;
 pub mod connection;
 pub mod core;
 pub mod cors;
@@ -48,5 +50,6 @@ pub mod upgrade;
 pub mod upstream;
 pub mod validate;
 
+pub use crate::addresses::Addresses;
 pub use crate::core::{Command, CoreHandle, CoreSpec};
 pub use snapshot::{Bounds, Listener, Snapshot};

@@ -6,7 +6,6 @@
 //! upstream (`unavailable`). The caller's credential goes where the route forwards it and nowhere else: a minted token is
 //! made anew for the other upstream, and a credential of the gateway's own is that of the upstream that gets it.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use policy::Permit;
 use telemetry::MirrorSeries;
 use tokio::time::timeout;
 
+use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::{RequestBody, next_frame};
 use crate::core::Core;
@@ -64,7 +64,7 @@ struct Left {
     lease: Lease,
     slot: Slot,
     principal: Arc<Principal>,
-    address: IpAddr,
+    addresses: Addresses,
 }
 
 impl Mirror {
@@ -95,7 +95,8 @@ impl RequestCopy {
         head.headers.insert(MIRRORED, HeaderValue::from_static("?1"));
         let lease = Lease::new(permit.of_copy(), record.now, record.began, Some(mirror.timeout));
         let principal = caller.principal.clone();
-        let left = Some(Left { head, token, credential, lease, slot, principal, address: record.client });
+        let left =
+            Some(Left { head, token, credential, lease, slot, principal, addresses: record.addresses() });
         Self { mirror: mirror.clone(), core: record.core.clone(), left, body: Vec::new() }
     }
 
@@ -143,12 +144,12 @@ impl Drop for RequestCopy {
 impl Left {
     /// Sends it and reads the answer to its end, so that the connection serves the next copy; a long answer is not worth it.
     async fn exchange(self, mirror: &Mirror, core: &Rc<Core>, body: Bytes) -> Result<(), Refusal> {
-        let Self { mut head, token, credential, lease, slot: _slot, principal, address } = self;
+        let Self { mut head, token, credential, lease, slot: _slot, principal, addresses } = self;
         if let Some(token) = token {
             head.headers.insert(AUTHORIZATION, token.ready().await?);
         }
         let mut request = Request::from_parts(head, RequestBody::held(body));
-        let origin = Origin { principal: &principal, address };
+        let origin = Origin { principal: &principal, addresses };
         let answer = send(lease, core, &mirror.upstream, &mut request, credential, origin, None).await?;
         let (mut body, mut left) = (answer.response.into_body(), LONGEST_READ);
         while let Some(frame) = next_frame(&mut body).await {

@@ -13,8 +13,10 @@ use policy::{DecisionId, PolicyId, RouteIndex};
 use telemetry::{TlsRecord, Traceparent};
 use tokio::time::Instant;
 
+use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::Progress;
+use crate::compress::Wanted;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
 use crate::forward::id_value;
@@ -46,6 +48,8 @@ pub struct Record {
     pub(crate) user_agent: Option<HeaderValue>,
     /// The page's origin, where the route asks for it.
     pub(crate) origin: Option<HeaderValue>,
+    /// What is wanted of an answer that may be compressed, where the route says so.
+    pub(crate) wanted: Option<Box<Wanted>>,
     pub(crate) status: u16,
     /// When a tunnel was opened: what it says afterwards is no part of the answer's time.
     pub(crate) answered_after: Option<Duration>,
@@ -82,6 +86,7 @@ impl Record {
             sent: None,
             user_agent: head.headers.get(USER_AGENT).cloned(),
             origin: None,
+            wanted: None,
             status: 0,
             answered_after: None,
             may_switch: false,
@@ -104,6 +109,11 @@ impl Record {
             self.trace = Traceparent { parent: self.trace.parent, ..theirs };
             self.request_id = id_value(theirs.trace);
         }
+    }
+
+    /// Both ends of the client's connection, by the client that is believed in.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.connection.addresses(self.client)
     }
 
     fn write(&self, duration: Duration) {

@@ -70,14 +70,15 @@ pub(crate) enum Outcome {
 }
 
 /// The response of a pipeline that came to an end, by the rules of the route that it took.
-pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -> Response<ResponseBody> {
+pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, mut record: Record) -> Response<ResponseBody> {
     let origin = record.origin.clone();
+    let wanted = record.wanted.take().map(|wanted| (wanted, record.core.clone()));
     let mut response = match outcome {
         Outcome::Answered { answer, slot, upgrade } => match upgrade {
             Some(upgrade) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 tunnel::open(*answer, *upgrade, slot, record)
             }
-            _ => streamed(*answer, route, slot, record),
+            _ => streamed((*answer, VecDeque::new()), route, slot, record),
         },
         // Another proxy's own answer is not the route's to change.
         Outcome::Checked(Checked { status, message }) => return checked(status, message, record),
@@ -86,9 +87,7 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
             response.headers_mut().remove(CONNECTION);
             return own(*response, record);
         }
-        Outcome::Resumed { answer, ahead, slot } => {
-            streamed(*answer, route, slot, record).map(|body| body.resumed(ahead))
-        }
+        Outcome::Resumed { answer, ahead, slot } => streamed((*answer, ahead), route, slot, record),
         Outcome::Whole { kept, is_replayed } => {
             let mut response = Response::new(kept.body.clone());
             *response.status_mut() = kept.status;
@@ -136,6 +135,11 @@ pub(crate) fn respond(outcome: Outcome, route: Option<&Route>, record: Record) -
     }
     if let Some(cors) = route.and_then(|route| route.cors.as_deref()) {
         cors.answer(origin.as_ref(), response.headers_mut());
+    }
+    // Last: what the fields above say of the answer counts.
+    if let (Some((wanted, core)), Some(compress)) = (wanted, route.and_then(|route| route.compress.as_ref()))
+    {
+        compress.apply(&wanted, &core, &mut response);
     }
     response
 }
@@ -213,7 +217,7 @@ fn checked(status: StatusCode, message: Bytes, mut record: Record) -> Response<R
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 fn streamed(
-    answer: Answer,
+    (answer, ahead): (Answer, VecDeque<Frame<Bytes>>),
     route: Option<&Route>,
     slot: Option<limit::Slot>,
     mut record: Record,
@@ -236,7 +240,7 @@ fn streamed(
     head.headers.insert(X_REQUEST_ID, record.request_id.clone());
     Response::from_parts(
         head,
-        ResponseBody::Streamed(Box::new(Streamed::new(body, connection, lease, record, slot))),
+        ResponseBody::Streamed(Box::new(Streamed::new(body, ahead, connection, lease, record, slot))),
     )
 }
 

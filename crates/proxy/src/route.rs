@@ -20,6 +20,7 @@ use telemetry::RouteSeries;
 use tls::Slot;
 
 use crate::authenticate::Authenticate;
+use crate::compress::Compress;
 use crate::cors::Cors;
 use crate::idempotency::Idempotency;
 use crate::limits::RouteLimit;
@@ -68,6 +69,8 @@ pub struct Route {
     pub answer_fields: Option<Box<AnswerFields>>,
     /// Which pages of other origins may read its answers.
     pub cors: Option<Box<Cors>>,
+    /// Which of its upstreams' answers are compressed.
+    pub compress: Option<Box<Compress>>,
     /// Where copies of its requests go.
     pub mirror: Option<Arc<Mirror>>,
     /// Its requests are done once for each key.
@@ -100,6 +103,7 @@ impl Route {
             security_fields: false,
             answer_fields: None,
             cors: None,
+            compress: None,
             mirror: None,
             idempotency: None,
             forward_credentials: false,

@@ -9,6 +9,7 @@
 
 mod admission;
 mod affinity;
+mod announce;
 mod balance;
 mod budget;
 mod bulkhead;
@@ -25,7 +26,6 @@ mod pool;
 mod send;
 mod spare;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +34,13 @@ use telemetry::UpstreamSeries;
 use tls::{ClientTls, Slot};
 use tokio::time::Instant;
 
+use crate::addresses::Addresses;
 use crate::core::Core;
 use crate::refusal::Refusal;
 
 pub use admission::Breaker;
 pub use affinity::HashKey;
+pub use announce::ProxyHeader;
 pub use balance::{Balance, Balancing};
 pub use budget::Budget;
 pub use bulkhead::{Bulkhead, BulkheadRules, QueueRules, Queues};
@@ -82,8 +84,8 @@ pub struct Upstream {
 pub struct Origin<'a> {
     /// Who calls.
     pub principal: &'a Principal,
-    /// The client's address.
-    pub address: IpAddr,
+    /// Where its client is, and what that connected to.
+    pub addresses: Addresses,
 }
 
 /// What connections are made with or carry: certificate, trust, and the credential of their requests.
@@ -111,6 +113,8 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/1.1, on connections that say first whose they are.
+    Announced(ProxyHeader),
     /// HTTP/2: over TLS by ALPN, and with prior knowledge (RFC 9113 section 3.3) without it.
     Http2,
     /// What ALPN says; HTTP/1.1 without TLS.
@@ -136,6 +140,21 @@ impl Timeouts {
     /// For a connection.
     fn to_connect(self) -> Duration {
         self.attempt.map_or(self.connect, |attempt| attempt.min(self.connect))
+    }
+}
+
+impl Protocol {
+    /// Whom a connection for this client is announced as belonging to, and how; nobody, mostly.
+    fn announces(self, addresses: Addresses) -> Option<(ProxyHeader, Addresses)> {
+        match self {
+            Self::Announced(header) => Some((header, addresses)),
+            Self::Http1 | Self::Http2 | Self::Negotiate => None,
+        }
+    }
+
+    /// False where a connection takes one request at a time.
+    const fn is_shared(self) -> bool {
+        matches!(self, Self::Http2 | Self::Negotiate)
     }
 }
 

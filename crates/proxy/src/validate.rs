@@ -15,7 +15,7 @@ mod description;
 mod ext_authz;
 mod messages;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ use hyper::body::Incoming;
 use self::description::Described;
 pub use self::description::DescriptionError;
 pub(crate) use self::ext_authz::Checked;
+use crate::addresses::Addresses;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
 use crate::handle::{Asked, Permitted, Verdict, judge, minted};
@@ -128,6 +129,9 @@ const AS_IT_CAME: PathRules = PathRules {
     allow_encoded_slash: true,
 };
 
+/// What a described request's client connected to: no upstream is told.
+const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
 /// Judges a described request by the routes of a listener.
 async fn grant(
     described: Described,
@@ -142,7 +146,7 @@ async fn grant(
     if listener.tls.is_some() && !is_tls {
         return Err(DescriptionError::Plain.into());
     }
-    let connection = Connection::new(core, SocketAddr::new(peer, 0), listener, None);
+    let connection = Connection::new(core, Addresses::new(SocketAddr::new(peer, 0), UNKNOWN), listener, None);
     let reserved: Vec<HeaderName> =
         head.headers.keys().filter(|name| snapshot.reserved.contains(name.as_str())).cloned().collect();
     let canonical = normalize(&mut head, &connection, &listener.bounds, &snapshot.reserved)?;

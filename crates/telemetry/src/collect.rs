@@ -147,6 +147,7 @@ fn decisions(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
             count_with(&mut metric, &[("route", route.as_str()), ("result", result)], count)?;
         }
     }
+    compression(series, encoder)?;
     let limits = held(&series.limits);
     let mut metric =
         counter(encoder, "portcullis_limit_rejections", "Requests and connections over a limit")?;
@@ -167,6 +168,32 @@ fn decisions(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     let mut metric = counter(encoder, "portcullis_policy_shadow", "What shadow policies would have done")?;
     for (policy, decision, count) in lock(&series.shadow).iter() {
         count_with(&mut metric, &[("policy", policy.as_str()), ("decision", *decision)], *count)?;
+    }
+    Ok(())
+}
+
+fn compression(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let routes = held(&series.compression);
+    let mut metric = counter(
+        encoder,
+        "portcullis_compressed_answers",
+        "Answers that clients asked to have compressed, by coding; busy ones passed as they are",
+    )?;
+    for (route, compression) in &routes {
+        for (result, count) in compression.results.sums() {
+            count_with(&mut metric, &[("route", route.as_str()), ("result", result)], count)?;
+        }
+    }
+    let mut metric = counter(
+        encoder,
+        "portcullis_compression_bytes",
+        "Bytes of answers before and after they were compressed",
+    )?;
+    for (route, compression) in &routes {
+        let sums = [("in", compression.taken.sum()), ("out", compression.given.sum())];
+        for (direction, bytes) in sums {
+            count_with(&mut metric, &[("route", route.as_str()), ("direction", direction)], bytes)?;
+        }
     }
     Ok(())
 }

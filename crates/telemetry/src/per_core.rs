@@ -36,8 +36,12 @@ pub(crate) type Level = PerCore<AtomicI64>;
 
 impl Counter {
     pub(crate) fn add(&self, core: usize) {
+        self.add_all(core, 1);
+    }
+
+    pub(crate) fn add_all(&self, core: usize, many: u64) {
         if let Some(count) = self.on(core) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.fetch_add(many, Ordering::Relaxed);
         }
     }
 

@@ -185,6 +185,35 @@ impl IdempotencySeries {
     }
 }
 
+/// What became of a route's answers that could be compressed.
+#[derive(Debug)]
+pub struct CompressionSeries {
+    pub(crate) results: Words,
+    pub(crate) taken: Counter,
+    pub(crate) given: Counter,
+}
+
+impl CompressionSeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self { results: Words::new(cores), taken: Counter::new(cores), given: Counter::new(cores) }
+    }
+
+    /// Counts an answer that is compressed, by its coding (`br`, `gzip`), or for which there was no place (`busy`).
+    pub fn counted(&self, core: usize, result: &'static str) {
+        self.results.add(core, result);
+    }
+
+    /// Counts bytes of an answer before they were compressed.
+    pub fn took(&self, core: usize, bytes: usize) {
+        self.taken.add_all(core, bytes as u64);
+    }
+
+    /// Counts bytes that came out.
+    pub fn gave(&self, core: usize, bytes: usize) {
+        self.given.add_all(core, bytes as u64);
+    }
+}
+
 /// Where minted tokens came from.
 #[derive(Debug)]
 pub struct TokenSeries(pub(crate) Words);

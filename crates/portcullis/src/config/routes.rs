@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use proxy::compress::{Coding, MediaRange};
 use proxy::cors::CorsRules;
 use proxy::idempotency::StoreBounds;
 use proxy::route::{AnswerFields, HostPattern, Location, PathPattern, PathRules, Rewrite, Sticky, Template};
@@ -50,6 +51,8 @@ pub struct Route {
     pub security_fields: bool,
     /// Which pages of other origins may read its answers.
     pub cors: Option<CorsRules>,
+    /// Which of its upstreams' answers are compressed.
+    pub compress: Option<Compress>,
     /// Where copies of its requests go.
     pub mirror: Option<Mirror>,
     /// What is remembered of its requests with a key; and whether each needs one.
@@ -104,6 +107,17 @@ pub enum Action {
         /// The body.
         body: String,
     },
+}
+
+/// Which answers are compressed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Compress {
+    /// What is offered, never empty.
+    pub codings: Vec<Coding>,
+    /// Which types.
+    pub types: Vec<MediaRange>,
+    /// From so many bytes on.
+    pub min_bytes: u64,
 }
 
 /// Where copies of a route's requests go.

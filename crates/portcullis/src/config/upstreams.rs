@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, StatusCode};
+use proxy::upstream::ProxyHeader;
 
 use super::model::{Endpoint, ExpectedPeer, Name, Protocol, UpstreamCredentials};
 
@@ -18,6 +19,8 @@ pub struct Upstream {
     pub dns: Dns,
     /// What connections speak.
     pub protocol: Protocol,
+    /// How clients are announced to it; `None` is not at all. Only with HTTP/1.1.
+    pub proxy_protocol: Option<ProxyHeader>,
     /// How requests are spread over them.
     pub balance: Balance,
     /// When one is left out; `None` is never.

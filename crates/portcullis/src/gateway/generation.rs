@@ -31,6 +31,7 @@ use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::names::{HeldName, HostName, Question, questions};
 use super::pools::PoolKeys;
+use super::routes::compress;
 use super::slots::Held;
 use super::stores::{LivingStore, Tasks};
 use super::tokens::LivingToken;
@@ -270,6 +271,7 @@ impl Living {
                 answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
                 upgrades: route.upgrades.clone(),
                 cors: route.cors.clone().map(|rules| Box::new(Cors::new(rules))),
+                compress: compress(route, metrics),
                 mirror: self.mirror(route, next, metrics).ok_or_else(|| broken("its mirror is missing"))?,
                 idempotency: self.idempotency(route, next, metrics),
                 forward_credentials: route.forward_credentials,

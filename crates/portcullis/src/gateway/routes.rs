@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use limit::Concurrency;
 use proxy::authenticate;
+use proxy::compress::Compress;
 use proxy::idempotency::{Idempotency, Store};
 use proxy::mirror::Mirror;
 use telemetry::Metrics;
@@ -76,4 +77,10 @@ impl Living {
         next.keys.insert(route.name.clone(), Arc::clone(&store));
         Some(Idempotency { required, store, series: metrics.idempotency(route.name.as_str()) })
     }
+}
+
+/// Which answers of a route are compressed.
+pub(super) fn compress(route: &model::Route, metrics: &Metrics) -> Option<Box<Compress>> {
+    let model::Compress { codings, types, min_bytes } = route.compress.clone()?;
+    Some(Box::new(Compress { codings, types, min_bytes, series: metrics.compression(route.name.as_str()) }))
 }

@@ -95,7 +95,7 @@ impl LivingUpstream {
                 Endpoints::Fixed(endpoints)
             },
             credential: credential.map(|held| held.reader()),
-            protocol: protocol(definition.protocol),
+            protocol: protocol(definition),
             timeouts: Timeouts {
                 connect: definition.connect,
                 attempt: definition.attempt,
@@ -125,7 +125,7 @@ impl LivingUpstream {
         let stop = all.child_token();
         self.checking.set(stop.clone().drop_guard()).ok()?;
         let check = Check {
-            protocol: protocol(self.definition.protocol),
+            protocol: protocol(&self.definition),
             path: rules.path.clone(),
             every: rules.every,
             timeout: rules.timeout,
@@ -251,11 +251,12 @@ fn templates(definition: &model::Upstream, slots: &[u64], living: &Living) -> Re
     definition.endpoints.iter().map(template).collect()
 }
 
-fn protocol(protocol: model::Protocol) -> Protocol {
-    match protocol {
-        model::Protocol::Http1 => Protocol::Http1,
-        model::Protocol::Http2 => Protocol::Http2,
-        model::Protocol::Negotiate => Protocol::Negotiate,
+fn protocol(definition: &model::Upstream) -> Protocol {
+    match (definition.protocol, definition.proxy_protocol) {
+        (model::Protocol::Http1, None) => Protocol::Http1,
+        (model::Protocol::Http1, Some(header)) => Protocol::Announced(header),
+        (model::Protocol::Http2, _) => Protocol::Http2,
+        (model::Protocol::Negotiate, _) => Protocol::Negotiate,
     }
 }
 
@@ -303,7 +304,7 @@ fn slots(tls: Option<&UpstreamTls>, living: &Living) -> Vec<u64> {
 
 /// Everything that tells connections apart, written out: two upstreams that agree on all of it share connections.
 fn pool_identity(endpoint: &model::Endpoint, definition: &model::Upstream, slots: &[u64]) -> String {
-    let protocol = definition.protocol;
+    let protocol = protocol(definition);
     match &definition.tls {
         None => format!("{endpoint} plain slots={slots:?} {protocol:?}"),
         Some(tls) => format!(

@@ -1,6 +1,8 @@
 //! The response body: it ends no later than the authority under which it streams, and is given up when its client
 //! takes nothing of it for the listener's idle time, or its upstream sends nothing of it for that upstream's.
 
+mod coded;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,12 +16,17 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::BodyError;
+use crate::compress::Coder;
 use crate::connection::LINGER;
 use crate::lease::{LEASE_ENDED, Lease, LeaseEnd, Live};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Returning, UpstreamBody};
+use coded::Coded;
+
+/// What a body's frame is asked for, and comes as.
+pub(super) type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 /// What the client gets.
 #[derive(Debug)]
@@ -35,21 +42,20 @@ pub enum ResponseBody {
     },
     /// The upstream's body.
     Streamed(Box<Streamed>),
+    /// A text of ours or of an upstream's, compressed.
+    Coded(Box<Coded>),
     /// None: what follows is a tunnel.
     Switched,
-    /// What was read of it before, and the rest.
-    Resumed {
-        /// Still to be sent.
-        ahead: VecDeque<Frame<Bytes>>,
-        /// After that.
-        rest: Box<Streamed>,
-    },
 }
 
 /// The upstream's body, with all that lives as long as it does.
 #[derive(Debug)]
 pub struct Streamed {
     flow: Rc<Flow>,
+    /// What was read of it before.
+    ahead: VecDeque<Frame<Bytes>>,
+    /// Compresses what comes.
+    coder: Option<Coder>,
     /// The flow's place among the core's live leases, once somebody is waited for.
     place: Option<usize>,
     lease: Lease,
@@ -149,10 +155,10 @@ impl Flow {
 
 impl Source {
     /// Frees what belongs to the upstream once its side has ended, whatever the client still has to take.
-    fn release(&mut self, record: &mut Record) {
+    fn release(&mut self, record: &mut Record, is_all: bool) {
         self.slot = None;
         if let Some(connection) = self.connection.take() {
-            record.complete = true;
+            record.complete = is_all;
             connection.keep(&record.core);
         }
     }
@@ -163,6 +169,7 @@ impl Streamed {
     #[must_use]
     pub fn new(
         inner: UpstreamBody,
+        ahead: VecDeque<Frame<Bytes>>,
         connection: Returning,
         lease: Lease,
         mut record: Record,
@@ -170,8 +177,8 @@ impl Streamed {
     ) -> Self {
         let silence = connection.silence();
         let mut source = Source { inner, connection: Some(connection), slot };
-        if source.inner.is_end_stream() {
-            source.release(&mut record);
+        if ahead.is_empty() && source.inner.is_end_stream() {
+            source.release(&mut record, true);
         }
         let flow = Flow {
             source: RefCell::new(Some(source)),
@@ -182,10 +189,24 @@ impl Streamed {
             silence,
             ends: lease.ends(),
         };
-        Self { flow: Rc::new(flow), place: None, lease }
+        Self { flow: Rc::new(flow), ahead, coder: None, place: None, lease }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        let Some(mut coder) = self.coder.take() else {
+            let polled = self.poll_source(cx, true);
+            if let Poll::Ready(Some(Ok(frame))) = &polled {
+                self.offer(frame.data_ref().map_or(0, Bytes::len));
+            }
+            return polled;
+        };
+        let polled = self.poll_coded(&mut coder, cx);
+        self.coder = Some(coder);
+        polled
+    }
+
+    /// The next piece from the upstream; `is_answer` where that is what the client gets.
+    fn poll_source(&mut self, cx: &mut Context<'_>, is_answer: bool) -> Polled {
         let flow = self.flow.clone();
         flow.offered.set(None);
         let mut held = flow.source.borrow_mut();
@@ -193,10 +214,13 @@ impl Streamed {
             return Poll::Ready(flow.given_up.get().map(|why| Err(why.row().1)));
         };
         let mut record = flow.record.borrow_mut();
-        let polled = Pin::new(&mut source.inner).poll_frame(cx);
+        let polled = match self.ahead.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut source.inner).poll_frame(cx),
+        };
         let Poll::Ready(Some(frame)) = polled else {
             if polled.is_ready() {
-                source.release(&mut record);
+                source.release(&mut record, is_answer);
                 return Poll::Ready(None);
             }
             if self.lease.poll_ended(cx) {
@@ -208,8 +232,9 @@ impl Streamed {
         };
         flow.awaited.take();
         let mut frame = frame.inspect_err(|_| record.code = Some("UPSTREAM_BROKE_OFF"))?;
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        record.bytes_out += length as u64;
+        if is_answer {
+            record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
         if let Some(trailers) = frame.trailers_mut() {
             clean_trailers(trailers, &record.snapshot.reserved);
         }
@@ -217,15 +242,20 @@ impl Streamed {
             return Poll::Ready(Some(Err(out_of_time(&mut record))));
         }
         // Nothing comes after trailers, and an HTTP/2 client's side does not ask again.
-        if frame.is_trailers() || source.inner.is_end_stream() {
-            source.release(&mut record);
+        if frame.is_trailers() || (self.ahead.is_empty() && source.inner.is_end_stream()) {
+            source.release(&mut record, is_answer);
         }
-        drop((held, record));
-        self.offer(length);
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(coder) = &self.coder {
+            return coder.has_ended();
+        }
+        self.ahead.is_empty() && self.has_source_ended()
+    }
+
+    fn has_source_ended(&self) -> bool {
         self.flow.source.borrow().as_ref().is_some_and(|source| source.inner.is_end_stream())
     }
 
@@ -282,12 +312,23 @@ impl Drop for Streamed {
 }
 
 impl ResponseBody {
-    /// The same behind what was read of it before.
-    pub(crate) fn resumed(self, ahead: VecDeque<Frame<Bytes>>) -> Self {
-        match self {
-            Self::Streamed(rest) => Self::Resumed { ahead, rest },
+    /// True for an upstream's answer.
+    pub(crate) const fn may_be_encoded(&self) -> bool {
+        matches!(self, Self::Own { .. } | Self::Streamed(_))
+    }
+
+    /// From now on it comes compressed.
+    pub(crate) fn encode(&mut self, coder: Coder) {
+        *self = match std::mem::replace(self, Self::Switched) {
+            Self::Own { text, trailers, record } => {
+                Self::Coded(Box::new(Coded::new(coder, text, trailers, record)))
+            }
+            Self::Streamed(mut streamed) => {
+                streamed.encode(coder);
+                Self::Streamed(streamed)
+            }
             other => other,
-        }
+        };
     }
 }
 
@@ -295,10 +336,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match &mut *self {
             Self::Own { text, trailers, record } => {
                 record.complete = true;
@@ -309,18 +347,8 @@ impl Body for ResponseBody {
                 Poll::Ready(data.or_else(|| Some(Frame::trailers(*trailers.take()?))).map(Ok))
             }
             Self::Streamed(streamed) => streamed.poll_frame(cx),
+            Self::Coded(coded) => coded.poll_frame(cx),
             Self::Switched => Poll::Ready(None),
-            Self::Resumed { ahead, rest } => match ahead.pop_front() {
-                Some(mut frame) => {
-                    let mut record = rest.flow.record.borrow_mut();
-                    record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
-                    if let Some(trailers) = frame.trailers_mut() {
-                        clean_trailers(trailers, &record.snapshot.reserved);
-                    }
-                    Poll::Ready(Some(Ok(frame)))
-                }
-                None => rest.poll_frame(cx),
-            },
         }
     }
 
@@ -329,14 +357,17 @@ impl Body for ResponseBody {
             Self::Own { text, trailers, .. } => text.is_none() && trailers.is_none(),
             Self::Streamed(streamed) => streamed.is_end_stream(),
             Self::Switched => true,
-            Self::Resumed { ahead, rest } => ahead.is_empty() && rest.is_end_stream(),
+            Self::Coded(coded) => coded.has_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Resumed { .. } => SizeHint::default(),
+            Self::Coded(_) => SizeHint::default(),
+            Self::Streamed(streamed) if streamed.coder.is_some() || !streamed.ahead.is_empty() => {
+                SizeHint::default()
+            }
             Self::Streamed(streamed) => {
                 let source = streamed.flow.source.borrow();
                 source.as_ref().map_or_else(SizeHint::default, |source| source.inner.size_hint())

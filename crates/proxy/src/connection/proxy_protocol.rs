@@ -14,13 +14,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Open;
+use crate::addresses::Addresses;
 use crate::core::Core;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Passed {
-    /// A client's.
-    Client(SocketAddr),
+    /// A client's, with what it connected to.
+    Client(Addresses),
     /// The proxy's own, for instance a health check.
     Own,
 }
@@ -46,22 +47,22 @@ pub enum ProxyHeaderError {
 pub(super) async fn client(
     core: &Core,
     stream: &mut TcpStream,
-    proxy: SocketAddr,
+    proxy: Addresses,
     open: &mut Open,
     deadline: Instant,
-) -> Option<SocketAddr> {
+) -> Option<Addresses> {
     let listener = open.listener().clone();
     let cause = match timeout_at(deadline, read(stream)).await {
         Ok(Ok(passed)) => {
-            let client = match passed {
-                Passed::Client(client) => client,
+            let addresses = match passed {
+                Passed::Client(addresses) => addresses,
                 Passed::Own => proxy,
             };
-            return open.admits(core.id, client.ip()).then_some(client);
+            return open.admits(core.id, addresses.client.ip()).then_some(addresses);
         }
         Ok(Err(error)) => {
             if core.may_tell() {
-                tracing::info!(listener = %listener.name, %proxy, %error, "connection refused");
+                tracing::info!(listener = %listener.name, proxy = %proxy.client, %error, "connection refused");
             }
             "proxy_header"
         }
@@ -123,11 +124,11 @@ fn line(rest: &[u8]) -> Result<Option<(Passed, usize)>, ProxyHeaderError> {
     if text == "UNKNOWN" || text.starts_with("UNKNOWN ") {
         return Err(ProxyHeaderError::Nameless);
     }
-    let client = addresses(text).ok_or(ProxyHeaderError::Malformed)?;
-    Ok(Some((Passed::Client(client), WORD.len() + end + 1)))
+    let addresses = addresses(text).ok_or(ProxyHeaderError::Malformed)?;
+    Ok(Some((Passed::Client(addresses), WORD.len() + end + 1)))
 }
 
-fn addresses(text: &str) -> Option<SocketAddr> {
+fn addresses(text: &str) -> Option<Addresses> {
     let mut words = text.split(' ');
     let family = words.next()?;
     let mut address = || -> Option<IpAddr> {
@@ -138,11 +139,11 @@ fn addresses(text: &str) -> Option<SocketAddr> {
             _ => None,
         }
     };
-    let (source, _destination) = (address()?, address()?);
+    let (source, destination) = (address()?, address()?);
     let mut port =
         || words.next().filter(|word| word.bytes().all(|b| b.is_ascii_digit()))?.parse::<u16>().ok();
-    let (port, _destination) = (port()?, port()?);
-    words.next().is_none().then_some(SocketAddr::new(source.to_canonical(), port))
+    let (client, server) = (SocketAddr::new(source, port()?), SocketAddr::new(destination, port()?));
+    words.next().is_none().then(|| Addresses::new(client, server))
 }
 
 /// Version 2 behind its signature: version and command, family and transport, length, addresses, TLVs.
@@ -161,34 +162,33 @@ fn binary(rest: &[u8]) -> Result<Option<(Passed, usize)>, ProxyHeaderError> {
     let Some(block) = behind.get(..length) else { return Ok(None) };
     let passed = match (command, family) {
         (LOCAL, _) => Passed::Own,
-        (_, TCP4) => {
-            let (source, port) = ends::<4>(block).ok_or(Malformed)?;
-            Passed::Client(SocketAddr::new(IpAddr::from(source), port))
-        }
-        (_, TCP6) => {
-            let (source, port) = ends::<16>(block).ok_or(Malformed)?;
-            Passed::Client(SocketAddr::new(IpAddr::from(source).to_canonical(), port))
-        }
+        (_, TCP4) => Passed::Client(ends::<4>(block).ok_or(Malformed)?),
+        (_, TCP6) => Passed::Client(ends::<16>(block).ok_or(Malformed)?),
         (_, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => return Err(Nameless),
         _ => return Err(Malformed),
     };
     Ok(Some((passed, whole)))
 }
 
-/// Source address and port of a block: two addresses, two ports, then TLVs.
-fn ends<const N: usize>(block: &[u8]) -> Option<([u8; N], u16)> {
+/// Source and destination of a block: two addresses, two ports, then TLVs.
+fn ends<const N: usize>(block: &[u8]) -> Option<Addresses>
+where
+    IpAddr: From<[u8; N]>,
+{
     let (source, behind) = block.split_first_chunk::<N>()?;
-    let (_destination, behind) = behind.split_first_chunk::<N>()?;
-    let (&[high, low, _, _], _) = behind.split_first_chunk()?;
-    Some((*source, u16::from_be_bytes([high, low])))
+    let (destination, behind) = behind.split_first_chunk::<N>()?;
+    let (&[high, low, server_high, server_low], _) = behind.split_first_chunk()?;
+    let client = SocketAddr::new((*source).into(), u16::from_be_bytes([high, low]));
+    let server = SocketAddr::new((*destination).into(), u16::from_be_bytes([server_high, server_low]));
+    Some(Addresses::new(client, server))
 }
 
-const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+pub(crate) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const WORD: &[u8] = b"PROXY ";
-const LOCAL: u8 = 0x20;
-const PROXY: u8 = 0x21;
-const TCP4: u8 = 0x11;
-const TCP6: u8 = 0x21;
+pub(crate) const LOCAL: u8 = 0x20;
+pub(crate) const PROXY: u8 = 0x21;
+pub(crate) const TCP4: u8 = 0x11;
+pub(crate) const TCP6: u8 = 0x21;
 
 /// The longest line of version 1, by its specification.
 const LINE: usize = 107;
@@ -216,7 +216,7 @@ mod tests {
 
     fn client(bytes: &[u8]) -> Option<(String, usize)> {
         match parse(bytes).unwrap()? {
-            (Passed::Client(client), length) => Some((client.to_string(), length)),
+            (Passed::Client(addresses), length) => Some((addresses.client.to_string(), length)),
             (Passed::Own, _) => panic!("{bytes:?} is the proxy's own"),
         }
     }
@@ -313,7 +313,8 @@ mod tests {
             }
             let (passed, length) = parse(&[header.as_slice(), &behind].concat()).unwrap().unwrap();
             prop_assert_eq!(length, header.len());
-            prop_assert_eq!(passed, Passed::Client(SocketAddr::new(address.into(), port)));
+            let server = SocketAddr::from(([198, 51, 100, 1], 443));
+            prop_assert_eq!(passed, Passed::Client(Addresses::new(SocketAddr::new(address.into(), port), server)));
         }
 
         /// Whatever comes: no panic, and what is taken is bounded.

@@ -79,10 +79,10 @@ pub(super) async fn forward(
     }
     let lease = Lease::new(permit, record.now, record.began, ends);
     if let Some(claim) = claim {
-        let whose = (caller, record.client);
+        let whose = (caller, record.addresses());
         return Box::pin(exchange(claim, (lease, slot), core, upstream, request, credential, whose)).await;
     }
-    let origin = Origin { principal: &caller.principal, address: record.client };
+    let origin = Origin { principal: &caller.principal, addresses: record.addresses() };
     let sent = send(lease, core, upstream, &mut request, credential, origin, upgrade.as_deref());
     let answer = Box::new(sent.await?);
     Ok(Outcome::Answered { answer, slot, upgrade })

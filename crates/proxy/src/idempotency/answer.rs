@@ -1,6 +1,5 @@
 //! The first request under a key: it goes on without its client, and its answer is kept.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::store::{Claim, Kept};
+use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::{RequestBody, next_frame};
 use crate::core::Core;
@@ -32,12 +32,12 @@ pub(crate) async fn exchange(
     upstream: &Arc<Upstream>,
     mut request: Request<RequestBody>,
     credential: Option<Arc<FieldCredential>>,
-    (caller, address): (Caller, IpAddr),
+    (caller, addresses): (Caller, Addresses),
 ) -> Result<Outcome, Refusal> {
     let (tell, told) = oneshot::channel();
     let (own, upstream) = (core.clone(), upstream.clone());
     core.tasks.spawn_local(async move {
-        let origin = Origin { principal: &caller.principal, address };
+        let origin = Origin { principal: &caller.principal, addresses };
         let outcome = match send(lease, &own, &upstream, &mut request, credential, origin, None).await {
             Ok(answer) => keep(claim, answer, slot, &own, &upstream).await,
             Err(refusal) => Err(refusal),

@@ -27,7 +27,7 @@ impl HashKey {
     /// The key of a request; none if the field is not there, or there more than once.
     pub(super) fn of(&self, origin: Origin<'_>, fields: &HeaderMap) -> Option<u64> {
         match self {
-            Self::Address => Some(address(origin.address)),
+            Self::Address => Some(address(origin.addresses.client.ip())),
             Self::Principal => Some(caller(origin)),
             Self::Field(name) => {
                 let mut values = fields.get_all(name).iter();
@@ -41,7 +41,7 @@ impl HashKey {
 /// A number for who calls; for those without a name, for where from.
 pub(super) fn caller(origin: Origin<'_>) -> u64 {
     if origin.principal.id.kind() == PrincipalKind::Anonymous {
-        return address(origin.address);
+        return address(origin.addresses.client.ip());
     }
     let mut hash = Fnv::default();
     // Writing to it does not fail.
@@ -109,15 +109,21 @@ impl fmt::Write for Fnv {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use http::HeaderValue;
     use identity::Principal;
 
     use super::*;
+    use crate::addresses::Addresses;
 
     #[test]
     fn keys_are_who_where_or_what_a_field_says_once() {
         let nobody = Principal::anonymous();
-        let origin = |address: &str| Origin { principal: &nobody, address: address.parse().unwrap() };
+        let origin = |address: &str| {
+            let client = SocketAddr::new(address.parse().unwrap(), 1);
+            Origin { principal: &nobody, addresses: Addresses::new(client, client) }
+        };
         let none = HeaderMap::new();
         let of = |key: &HashKey, from: &str| key.of(origin(from), &none);
         assert_eq!(of(&HashKey::Address, "10.0.0.1"), of(&HashKey::Address, "::ffff:10.0.0.1"));

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tls::{Alpn, ClientTls};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -64,8 +64,12 @@ impl Check {
     /// The check failed.
     pub async fn ask(&self, endpoint: &Endpoint, now: SystemTime) -> Result<(), CheckError> {
         let asking = async {
-            let stream = TcpStream::connect(endpoint.addresses.as_slice()).await.map_err(unreachable)?;
+            let addresses = endpoint.addresses.as_slice();
+            let mut stream = TcpStream::connect(addresses).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
+            if let Protocol::Announced(header) = self.protocol {
+                stream.write_all(header.own()).await.map_err(unreachable)?;
+            }
             match &endpoint.tls {
                 Some(tls) => {
                     let stream = tls.connect(stream, now).await.map_err(unreachable)?;

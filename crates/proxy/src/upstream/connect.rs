@@ -5,14 +5,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tls::{Alpn, ClientTls, HandshakeError, PeerError};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http1::{Http1, Transport};
 use super::http2::Shared;
 use super::pool::{Sender, Turn};
-use super::{Endpoint, Protocol, Upstream};
+use super::{Endpoint, Protocol, ProxyHeader, Upstream};
+use crate::addresses::Addresses;
 use crate::connection::Socket;
 use crate::core::Core;
 use crate::refusal::Refusal;
@@ -26,18 +27,20 @@ pub(super) async fn connect(
     upstream: &Upstream,
     endpoint: &Endpoint,
     material: u64,
+    addresses: Addresses,
 ) -> Result<Sender, Refusal> {
-    if upstream.protocol == Protocol::Http1 {
-        return open(core, upstream, endpoint, material).await;
+    let announced = upstream.protocol.announces(addresses);
+    if !upstream.protocol.is_shared() {
+        return open(core, upstream, endpoint, material, announced).await;
     }
     let deadline = Instant::now() + upstream.timeouts.to_connect();
     let refusal = || Refusal::UpstreamConnect(upstream.name.to_string());
     loop {
         let turn = core.pools.borrow_mut().turn(core, endpoint.pool.number());
         match turn {
-            Turn::Alone => return open(core, upstream, endpoint, material).await,
+            Turn::Alone => return open(core, upstream, endpoint, material, None).await,
             Turn::Mine(opener) => {
-                let opened = open(core, upstream, endpoint, material).await;
+                let opened = open(core, upstream, endpoint, material, None).await;
                 opener.opening.failed.set(opened.is_err());
                 return opened;
             }
@@ -46,10 +49,10 @@ pub(super) async fn connect(
                 if opening.failed.get() {
                     return Err(refusal());
                 }
-                if let Some(sender) = core
-                    .pools
-                    .borrow_mut()
-                    .take(&endpoint.pool, material, true, || upstream.material(endpoint))
+                if let Some(sender) =
+                    core.pools
+                        .borrow_mut()
+                        .take(&endpoint.pool, material, None, true, || upstream.material(endpoint))
                 {
                     return Ok(sender);
                 }
@@ -63,21 +66,25 @@ async fn open(
     upstream: &Upstream,
     endpoint: &Endpoint,
     material: u64,
+    announced: Option<(ProxyHeader, Addresses)>,
 ) -> Result<Sender, Refusal> {
     let connected = timeout(upstream.timeouts.to_connect(), async {
         let stream = match endpoint.addresses.as_slice() {
             [] => TcpStream::connect((&*endpoint.host, endpoint.port)).await,
             addresses => TcpStream::connect(addresses).await,
         };
-        let stream = stream.map_err(refused)?;
+        let mut stream = stream.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
+        if let Some((header, addresses)) = announced {
+            stream.write_all(&header.of(addresses)).await.map_err(refused)?;
+        }
         match &endpoint.tls {
             Some(tls) => {
                 let stream = tls.connect(Socket(stream), core.now()).await?;
                 match (upstream.protocol, ClientTls::agreed(&stream)) {
                     (Protocol::Http2 | Protocol::Negotiate, Alpn::Http2) => http2(core, stream).await,
                     (Protocol::Http2, _) => Err(Failure::NoHttp2("it does not agree on HTTP/2".to_owned())),
-                    (Protocol::Http1 | Protocol::Negotiate, _) => {
+                    (Protocol::Http1 | Protocol::Announced(_) | Protocol::Negotiate, _) => {
                         Ok(Fresh::Http1(Http1::new(Transport::Tls(Box::new(stream)))))
                     }
                 }

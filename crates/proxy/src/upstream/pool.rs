@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Material;
 use super::http1::Http1;
 use super::http2::{Shared, Stream};
+use crate::addresses::Addresses;
 use crate::core::Core;
 
 /// Stands for one combination of address, server name, expected identity, trust, client certificate and protocol.
@@ -137,17 +138,20 @@ impl Drop for Opener {
 
 #[derive(Debug)]
 struct Idle {
+    /// Whose it is, where that was announced.
+    client: Option<Addresses>,
     connection: Rc<RefCell<Http1>>,
     until: Instant,
 }
 
 impl Pools {
-    /// A connection that was made with the material of this number, of which `now` tells the number. Where unused ones may be
-    /// dead, only a shared one.
+    /// A connection that was made with the material of this number, of which `now` tells the number, and on which this client
+    /// was announced, if any is. Where unused ones may be dead, only a shared one.
     pub(super) fn take(
         &mut self,
         key: &PoolKey,
         material: u64,
+        client: Option<Addresses>,
         is_stale: bool,
         now: impl Fn() -> Material,
     ) -> Option<Sender> {
@@ -165,6 +169,9 @@ impl Pools {
         if is_stale {
             return None;
         }
+        if client.is_some() {
+            return pool.of(client).map(Sender::Http1);
+        }
         // Of an upstream that was started anew all may have ended.
         for _ in 0..LOOK {
             let Idle { connection, .. } = pool.idle.pop_back()?;
@@ -179,15 +186,22 @@ impl Pools {
     pub(super) fn put(
         &mut self,
         number: u64,
-        material: u64,
+        (material, client): (u64, Option<Addresses>),
         connection: Rc<RefCell<Http1>>,
         until: Instant,
         most: usize,
     ) {
         let Some(pool) = self.pools.get_mut(&number) else { return };
         pool.is_alone = true;
-        if pool.material == material && pool.idle.len() < most {
-            pool.idle.push_back(Idle { connection, until });
+        if pool.material != material {
+            return;
+        }
+        // Who was announced on the oldest one may be gone long since: nobody else can use it.
+        if client.is_some() && pool.idle.len() >= most {
+            pool.idle.pop_front();
+        }
+        if pool.idle.len() < most {
+            pool.idle.push_back(Idle { client, connection, until });
         }
     }
 
@@ -239,6 +253,13 @@ impl Pool {
     fn new(key: WeakPoolKey, material: u64, now: Material) -> Self {
         let (idle, shared) = (VecDeque::new(), Vec::new());
         Self { key, material, now, idle, shared, opening: None, is_alone: false }
+    }
+
+    /// The connection that came back last of those on which this client was announced.
+    fn of(&mut self, client: Option<Addresses>) -> Option<Rc<RefCell<Http1>>> {
+        let is_its = |idle: &Idle| idle.client == client && idle.connection.borrow_mut().is_ready();
+        let place = self.idle.iter().rposition(is_its)?;
+        Some(self.idle.remove(place)?.connection)
     }
 
     /// A stream of the first connection that has room.

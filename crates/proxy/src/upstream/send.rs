@@ -18,7 +18,8 @@ use super::http1::{Broken, Transport, UpstreamBody, exchange, recycled};
 use super::http2::{Verdict, to_http1, to_http2};
 use super::pool::Sender;
 use super::spare::{Spare, is_safe};
-use super::{Endpoint, FieldCredential, Origin, Protocol, Upstream};
+use super::{Endpoint, FieldCredential, Origin, Upstream};
+use crate::addresses::Addresses;
 use crate::body::{Progress, RequestBody, Upload};
 use crate::core::Core;
 use crate::lease::Lease;
@@ -46,7 +47,8 @@ pub struct Returning {
     busy: Busy,
     /// Its number.
     pool: u64,
-    material: u64,
+    /// With which material, and for whom where that was announced.
+    made: (u64, Option<Addresses>),
     /// It was made for an upgrade: whatever became of that, it is not used again.
     is_spent: bool,
     /// In use until the answer has ended.
@@ -64,12 +66,12 @@ impl Returning {
 
     /// Keeps the connection for the next request.
     pub fn keep(self, core: &Rc<Core>) {
-        let Self { sender, upload, busy, pool, material, is_spent, credential, admitted } = self;
+        let Self { sender, upload, busy, pool, made, is_spent, credential, admitted } = self;
         drop((credential, admitted, upload));
         let Some(Sender::Http1(connection)) = sender.filter(|_| !is_spent) else { return };
         let Upstream { idle, idle_per_core, timeouts, .. } = *busy.upstream;
         if let Some(connection) = recycled(connection, core, timeouts.idle) {
-            core.pools.borrow_mut().put(pool, material, connection, core.tick() + idle, idle_per_core);
+            core.pools.borrow_mut().put(pool, made, connection, core.tick() + idle, idle_per_core);
         }
     }
 
@@ -135,10 +137,8 @@ pub async fn send(
     let key = upstream.balancing.key(origin, request.headers());
     let (mut tries, mut place) =
         Tries::begin(upstream, &endpoints, key, core.tick()).ok_or_else(unresolved)?;
-    let upload = match upstream.protocol {
-        Protocol::Http1 => None,
-        Protocol::Http2 | Protocol::Negotiate => request.body().upload(),
-    };
+    let upload = if upstream.protocol.is_shared() { request.body().upload() } else { None };
+    let client = upstream.protocol.announces(origin.addresses).map(|(_, addresses)| addresses);
     let mut is_stale = false;
     loop {
         let slow = upstream.timeouts.attempt.map(|attempt| Instant::now() + attempt);
@@ -146,14 +146,14 @@ pub async fn send(
         let material = upstream.material_number(endpoint);
         let take = || {
             let mut pools = core.pools.borrow_mut();
-            pools.take(&endpoint.pool, material, is_stale, || upstream.material(endpoint))
+            pools.take(&endpoint.pool, material, client, is_stale, || upstream.material(endpoint))
         };
         let pooled = if upgrade.is_some() { None } else { take() };
         let is_pooled = pooled.is_some();
         let mut sender = match pooled {
             Some(sender) => sender,
             // Boxed: it is rare, and every request would carry the room for a TLS handshake.
-            None => match Box::pin(connect(core, upstream, endpoint, material)).await {
+            None => match Box::pin(connect(core, upstream, endpoint, material, origin.addresses)).await {
                 Ok(sender) => sender,
                 // What all of them need is not there: no other one would do.
                 Err(refusal @ Refusal::CredentialUnavailable { .. }) => return Err(refusal),
@@ -200,9 +200,10 @@ pub async fn send(
                 upload.as_ref().inspect(|upload| upload.forget());
                 upstream.answered(core, &endpoints, endpoint, busy.began);
                 admitted.as_ref().inspect(|admitted| admitted.succeeded());
-                let (pool, is_spent, sender) = (endpoint.pool.number(), upgrade.is_some(), Some(sender));
+                let (pool, is_spent, made) = (endpoint.pool.number(), upgrade.is_some(), (material, client));
+                let sender = Some(sender);
                 let connection =
-                    Returning { sender, upload, busy, pool, material, is_spent, credential, admitted };
+                    Returning { sender, upload, busy, pool, made, is_spent, credential, admitted };
                 return Ok(Answer { response, lease, connection });
             }
             Err(failure) => failure,

@@ -1,6 +1,7 @@
 //! Routes: every name resolves, each has one outcome, and no two match the same request.
 
 mod action;
+mod compress;
 mod cors;
 mod fields;
 mod repeat;
@@ -81,6 +82,7 @@ impl Check<'_> {
         let upgrades = self.upgrades(raw.upgrade, action.as_ref(), &methods);
         let fields = self.fields(flat(raw.headers), &mut places);
         let cors = raw.cors.and_then(spanned).and_then(|cors| self.cors(cors, &methods, &fields));
+        let compress = raw.compress.and_then(spanned).map(|raw| self.compress(raw, action.as_ref()));
         let mirror = raw.mirror.and_then(spanned).and_then(|mirror| self.mirror(mirror, action.as_ref()));
         let idempotency = raw.idempotency.and_then(spanned);
         let idempotency =
@@ -109,6 +111,7 @@ impl Check<'_> {
             answer_fields: fields.answer,
             security_fields: fields.security,
             cors,
+            compress,
             mirror,
             idempotency,
             forward_credentials: places.forward.is_some(),

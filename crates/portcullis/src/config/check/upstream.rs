@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use proxy::upstream::ProxyHeader;
+
 use super::endpoints::balance;
 use super::listener::{count, time};
 use super::{Check, flat};
@@ -22,6 +24,7 @@ impl Check<'_> {
         let tls_span = raw.tls.as_ref().map(|tls| tls.span);
         let scheme = self.scheme(&endpoints, tls_span);
         let protocol = self.protocol(raw.protocol.as_ref(), &endpoints);
+        let proxy_protocol = self.proxy_header(raw.proxy_protocol.as_ref(), raw.protocol.as_ref());
         let credentials = raw.credentials.map(|field| {
             self.open_credentials(&endpoints, field.span);
             field.value.and_then(|credentials| self.upstream_credentials(credentials.0))
@@ -42,6 +45,7 @@ impl Check<'_> {
             endpoints: endpoints.into_iter().map(|endpoint| endpoint.value).collect(),
             dns,
             protocol,
+            proxy_protocol,
             balance: balance(raw.balance),
             ejection: ejection(flat(raw.ejection)),
             health: health.flatten(),
@@ -69,6 +73,28 @@ impl Check<'_> {
             self.error(finding.related(endpoint.span, "the endpoint is at"));
         }
         protocol
+    }
+
+    /// Clients share connections of HTTP/2: none of them could be announced on one.
+    fn proxy_header(
+        &mut self,
+        raw: Option<&Field<raw::ProxyHeader>>,
+        protocol: Option<&Field<Protocol>>,
+    ) -> Option<ProxyHeader> {
+        let &Field { value, span } = raw?;
+        let header = match value? {
+            raw::ProxyHeader::Off => return None,
+            raw::ProxyHeader::V1 => ProxyHeader::V1,
+            raw::ProxyHeader::V2 => ProxyHeader::V2,
+        };
+        if let Some(&Field { value: Some(Protocol::Http2 | Protocol::Negotiate), span: protocol }) = protocol
+        {
+            let finding =
+                Finding::error(span, "clients share the connections of HTTP/2: none can be announced");
+            let finding = finding.expecting("`protocol: http1`, or no `proxy_protocol`");
+            self.error(finding.related(protocol, "the protocol is chosen at"));
+        }
+        Some(header)
     }
 
     fn upstream_credentials(&mut self, raw: raw::UpstreamCredentials) -> Option<UpstreamCredentials> {

@@ -9,8 +9,8 @@ use crate::config::values::network::UpgradeProtocol;
 use crate::config::values::pattern::{Name, PathPrefix, RouteHost, RoutePath};
 use crate::config::values::quantity::{Count, Percent, Size, Timespan};
 use crate::config::values::rule::{
-    AnswerField, AnswerValue, CorsOrigin, FieldName, LocationTemplate, RedirectStatus, RemovedAnswerField,
-    RemovedField,
+    AnswerField, AnswerValue, CompressibleType, CorsOrigin, FieldName, LocationTemplate, RedirectStatus,
+    RemovedAnswerField, RemovedField,
 };
 
 /// Which request goes where, and what it needs for that.
@@ -54,6 +54,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) headers: Option<Field<Headers>>,
     /// Which pages of other origins may read this route's answers, by their scripts. Default: none.
     pub(in crate::config) cors: Option<Field<Cors>>,
+    /// Which answers of its upstreams are compressed, for clients who ask for it. Default: none.
+    pub(in crate::config) compress: Option<Field<Compress>>,
     /// Where copies of its requests go; their answers are thrown away. Default: nowhere.
     pub(in crate::config) mirror: Option<Field<Mirror>>,
     /// Requests with an `Idempotency-Key` are done once. Default: the field means nothing.
@@ -238,6 +240,29 @@ pub(in crate::config) struct Cors {
     pub(in crate::config) credentials: Option<Field<bool>>,
     /// For how long a browser may remember a preflight, up to `24h`. Default: `10m`.
     pub(in crate::config) max_age: Option<Field<Timespan>>,
+}
+
+/// Which answers are compressed. Never: what is encoded or a part already, event streams, gRPC, what says `no-transform`, and what sets
+/// cookies. Keep it off where answers repeat what anybody can put into a request, beside a secret (BREACH).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Compress {
+    /// What is offered; of those that a client likes best the first. Default: `[br, gzip]`.
+    pub(in crate::config) encodings: Option<Field<Vec<Field<Encoding>>>>,
+    /// Media types such as `application/json`, or `text/*`. Default: text, JSON, XML, JavaScript, WebAssembly and SVG.
+    pub(in crate::config) types: Option<Field<Vec<Field<CompressibleType>>>>,
+    /// Shorter answers of a known length pass as they are. Default: `1KiB`.
+    pub(in crate::config) min_size: Option<Field<Size>>,
+}
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Encoding {
+    /// Brotli (RFC 7932).
+    Br,
+    /// RFC 1952.
+    Gzip,
 }
 
 /// Copies of requests for another upstream. They can neither slow nor change the answer: what there is no room for is not sent.

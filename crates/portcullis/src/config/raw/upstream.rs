@@ -27,6 +27,9 @@ pub(in crate::config) struct Upstream {
     /// What connections to them speak: `http1` (default), `http2` (over plain `http` with prior knowledge) or `negotiate` (`https`
     /// only: HTTP/2 where the server agrees, else HTTP/1.1).
     pub(in crate::config) protocol: Option<Field<Protocol>>,
+    /// `v1` or `v2`: connections begin with a header of the PROXY protocol that names the client, and are used for that client alone; health
+    /// checks say that they are the gateway's own. For `http1` only. Default: `off`.
+    pub(in crate::config) proxy_protocol: Option<Field<ProxyHeader>>,
     /// How requests are spread over them. Default: `round_robin`.
     pub(in crate::config) balance: Option<Field<Balance>>,
     /// When one of several that fails is left out: a mapping, or `off`. Default: the mapping's defaults.
@@ -61,6 +64,18 @@ pub enum Protocol {
     Http2,
     /// What the server prefers of both.
     Negotiate,
+}
+
+/// Whether connections to an upstream begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ProxyHeader {
+    /// They do not.
+    Off,
+    /// With a line of text (version 1).
+    V1,
+    /// With a binary one (version 2).
+    V2,
 }
 
 /// When a failing endpoint is left out.

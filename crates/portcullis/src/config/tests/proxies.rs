@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proxy::upstream::ProxyHeader;
 use proxy::validate::Protocol;
 
 use super::{problems, read};
@@ -79,4 +80,29 @@ fn a_listener_that_answers_other_proxies_has_nothing_else_to_do() {
         let told = changed(from, to);
         assert!(told.contains(message), "{to}: {told}");
     }
+}
+
+#[test]
+fn clients_are_announced_on_connections_that_they_do_not_share() {
+    let with = |keys: &str| {
+        let upstreams =
+            format!("upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:9\"], {keys} }} }}\nroutes:");
+        let text =
+            ASKED.replacen("routes:", &upstreams, 1).replace("respond: { status: 200 }", "upstream: app");
+        read("portcullis.yaml", text, Path::new("/etc/portcullis"))
+    };
+    for (keys, header) in [
+        ("proxy_protocol: v1", Some(ProxyHeader::V1)),
+        ("proxy_protocol: v2, protocol: http1", Some(ProxyHeader::V2)),
+        ("proxy_protocol: off, protocol: http2", None),
+    ] {
+        let (config, problems) = with(keys);
+        assert_eq!(problems.to_string(), "", "{keys}");
+        assert_eq!(config.unwrap().upstreams["app"].proxy_protocol, header, "{keys}");
+    }
+    let (_, problems) = with("protocol: http2, proxy_protocol: v2");
+    let told = problems.to_string();
+    assert!(told.contains("none can be announced") && told.contains("expected `protocol: http1`"), "{told}");
+    let (_, problems) = with("proxy_protocol: v3");
+    assert!(problems.to_string().contains("proxy_protocol"), "{problems}");
 }

@@ -1,5 +1,6 @@
 //! What a route can do, and what a person reads when it cannot.
 
+use proxy::compress::{Coding, MediaRange};
 use proxy::route::Sticky;
 
 use super::super::model::*;
@@ -147,4 +148,38 @@ fn mirrors_and_keys_that_cannot_be_meant_are_refused() {
         ]
         .join("\n")
     );
+}
+
+#[test]
+fn what_is_compressed_is_read_with_its_defaults_and_must_be_an_upstreams_answer() {
+    let with = |compress: &str| {
+        let text = WHOLE.replacen("    mirror: {", &format!("    compress: {compress}\n    mirror: {{"), 1);
+        let (config, problems) = read("portcullis.yaml", text, Path::new("/etc/portcullis"));
+        assert_eq!(problems.to_string(), "", "{compress}");
+        config.unwrap().routes[0].compress.clone().unwrap()
+    };
+    let default = with("{}");
+    assert_eq!(
+        (default.codings.as_slice(), default.min_bytes),
+        ([Coding::Brotli, Coding::Gzip].as_slice(), 1024)
+    );
+    assert!(default.types.contains(&MediaRange::Kind("text/".into())));
+    assert!(default.types.contains(&MediaRange::One("application/json".into())));
+    let own = with("{ encodings: [gzip], types: [\"image/*\"], min_size: 512B }");
+    let types = vec![MediaRange::Kind("image/".into())];
+    assert_eq!(own, Compress { codings: vec![Coding::Gzip], types, min_bytes: 512 });
+    for (said, told) in [
+        ("{ encodings: [zstd] }", "`br`"),
+        ("{ encodings: [br, br] }", "the same encoding a second time"),
+        ("{ encodings: [] }", "encoding"),
+        ("{ types: [json] }", "expected a media type such as `application/json`"),
+        ("{ types: [text/event-stream] }", "it is never compressed"),
+        ("{ min_size: 0B }", "a size of zero"),
+        ("true", "compress"),
+    ] {
+        let problems = changed("    mirror: {", &format!("    compress: {said}\n    mirror: {{"));
+        assert!(problems.contains(told) && problems.lines().count() == 1, "{said}: {problems}");
+    }
+    let nowhere = changed("redirect: {", "compress: {}, redirect: {");
+    assert!(nowhere.contains("answers of upstreams are compressed, and there is none"), "{nowhere}");
 }

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE};
 use http::uri::PathAndQuery;
+use proxy::compress::{MediaRange, is_live};
 use proxy::route::{Location, LocationPart, Place};
 use url::Url;
 
@@ -88,6 +89,31 @@ impl Word for FieldName {
             return Err("`*`; name the fields, so that a new one is not open by chance".into());
         }
         HeaderName::from_bytes(text.as_bytes()).map(Self).map_err(|_| Misread::Other)
+    }
+}
+
+/// Media types whose answers may be compressed.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct CompressibleType(pub(in crate::config) MediaRange);
+
+impl Word for CompressibleType {
+    const EXPECTED: &'static str = "a media type such as `application/json`, or `text/*`";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let lower = text.to_ascii_lowercase();
+        let (kind, subtype) = lower.split_once('/').ok_or(Misread::Other)?;
+        // RFC 9110 section 5.6.2, as far as registered names go (RFC 6838 section 4.2).
+        let is_name = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+        };
+        if is_live(&lower) {
+            return Err("what is read piece by piece as it is written; it is never compressed".into());
+        }
+        match subtype {
+            "*" if is_name(kind) => Ok(Self(MediaRange::Kind(format!("{kind}/").into()))),
+            _ if is_name(kind) && is_name(subtype) => Ok(Self(MediaRange::One(lower.into()))),
+            _ => Err(Misread::Other),
+        }
     }
 }
 
@@ -245,6 +271,7 @@ words! {
     RemovedAnswerField: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     AnswerValue: "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$",
     FieldName: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    CompressibleType: "^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\\*)$",
     CorsOrigin: "^(\\*|https?://[^/]+)$",
     RedirectStatus: { "enum": [301, 302, 303, 307, 308] },
     LocationTemplate: "^[!-~]+$",
@@ -253,6 +280,19 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compressed_is_one_media_type_or_a_kind_of_them() {
+        let parse = |text| CompressibleType::parse(text).map(|range| range.0);
+        assert_eq!(parse("Application/JSON").unwrap(), MediaRange::One("application/json".into()));
+        assert_eq!(parse("text/*").unwrap(), MediaRange::Kind("text/".into()));
+        for bad in ["*/*", "text", "text/", "/json", "text/html; charset=utf-8", "te xt/html", "*", "a/b/c"] {
+            assert!(matches!(parse(bad), Err(Misread::Other)), "{bad}");
+        }
+        for live in ["text/event-stream", "application/grpc", "application/grpc+proto"] {
+            assert!(matches!(parse(live), Err(Misread::Because(_))), "{live}");
+        }
+    }
 
     #[test]
     fn a_redirect_leads_to_the_host_that_it_names_or_stays() {
