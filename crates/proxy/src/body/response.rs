@@ -13,8 +13,9 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use super::BodyError;
+use super::{BROKE_OFF, BodyError, UPSTREAM_STALLED};
 use crate::connection::LINGER;
+use crate::grpc;
 use crate::lease::{LEASE_ENDED, Lease, LeaseEnd, Live};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
@@ -53,6 +54,8 @@ pub struct Streamed {
     /// The flow's place among the core's live leases, once somebody is waited for.
     place: Option<usize>,
     lease: Lease,
+    /// The answer to a gRPC call: what cuts it off is told as a status.
+    is_call: bool,
 }
 
 /// What a response holds of the upstream, where its core finds it while nobody asks for the body.
@@ -83,7 +86,7 @@ struct Source {
 
 #[derive(Clone, Copy, Debug)]
 enum BodyFault {
-    LeaseEnded,
+    LeaseEnded(LeaseEnd),
     Stalled,
     Silent,
 }
@@ -91,9 +94,9 @@ enum BodyFault {
 impl BodyFault {
     const fn row(self) -> (&'static str, BodyError) {
         match self {
-            Self::LeaseEnded => (LEASE_ENDED, BodyError::LeaseEnded),
+            Self::LeaseEnded(why) => (LEASE_ENDED, BodyError::LeaseEnded(why)),
             Self::Stalled => ("CLIENT_STALLED", BodyError::Stalled),
-            Self::Silent => ("UPSTREAM_STALLED", BodyError::Silent),
+            Self::Silent => (UPSTREAM_STALLED, BodyError::Silent),
         }
     }
 }
@@ -127,7 +130,7 @@ impl Live for Flow {
     }
 
     fn end(&self, why: LeaseEnd) {
-        if self.give_up(BodyFault::LeaseEnded) {
+        if self.give_up(BodyFault::LeaseEnded(why)) {
             self.record.borrow().core.lease_ended(why);
         }
     }
@@ -159,7 +162,8 @@ impl Source {
 }
 
 impl Streamed {
-    /// Streams an upstream's body.
+    /// Streams an upstream's body. Where that answers a gRPC call (`is_call`), what cuts it off is a status in trailers; elsewhere
+    /// an error, so that nobody takes a part for the whole.
     #[must_use]
     pub fn new(
         inner: Incoming,
@@ -167,6 +171,7 @@ impl Streamed {
         lease: Lease,
         mut record: Record,
         slot: Option<limit::Slot>,
+        is_call: bool,
     ) -> Self {
         let silence = connection.silence();
         let mut source = Source { inner, connection: Some(connection), slot };
@@ -182,10 +187,18 @@ impl Streamed {
             silence,
             ends: lease.ends(),
         };
-        Self { flow: Rc::new(flow), place: None, lease }
+        Self { flow: Rc::new(flow), place: None, lease, is_call }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_upstream(cx);
+        let Poll::Ready(Some(Err(error))) = &polled else { return polled };
+        let Some(status) = self.is_call.then(|| grpc::cut_off(error)).flatten() else { return polled };
+        self.flow.source.take();
+        Poll::Ready(Some(Ok(Frame::trailers(status))))
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let flow = self.flow.clone();
         flow.offered.set(None);
         let mut held = flow.source.borrow_mut();
@@ -207,7 +220,7 @@ impl Streamed {
             return Poll::Pending;
         };
         flow.awaited.take();
-        let mut frame = frame.inspect_err(|_| record.code = Some("UPSTREAM_BROKE_OFF"))?;
+        let mut frame = frame.inspect_err(|_| record.code = Some(BROKE_OFF))?;
         let length = frame.data_ref().map_or(0, Bytes::len);
         record.bytes_out += length as u64;
         if let Some(trailers) = frame.trailers_mut() {
@@ -266,7 +279,7 @@ impl Streamed {
 fn out_of_time(record: &mut Record) -> BodyError {
     record.code = Some(LEASE_ENDED);
     record.core.lease_ended(LeaseEnd::Time);
-    BodyError::LeaseEnded
+    BodyError::LeaseEnded(LeaseEnd::Time)
 }
 
 impl Drop for Streamed {
