@@ -37,12 +37,12 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd) and h2spec: built once, minutes
 	tests/servers/build.sh target/servers
 
-attack: ## every hostile case of tests/attacks: one table, reports in target/attack (seven minutes)
+attack: ## every hostile case of tests/attacks: one table, reports in target/attack (25 minutes)
 	.ci/setup
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py
 
-conformance: ## one table: h2spec, testssl, sslscan, slowhttptest and gRPC interop against the gateway (four minutes)
+conformance: ## one table: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy and Autobahn against the gateway (15 minutes)
 	.ci/setup conformance
 	tests/servers/build.sh target/servers h2spec grpc
 	cargo build --locked --workspace --bins

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""run.py [--only RX] [--keep DIR]: holds target/debug/portcullis (or $PORTCULLIS) to what others wrote: h2spec, testssl, sslscan, slowhttptest, gRPC interop.
-Prints one table; ends with 1 if anything failed. Reports go to DIR (target/conformance). Loopback only; about three minutes.
+"""run.py [--only RX] [--keep DIR]: holds target/debug/portcullis (or $PORTCULLIS) to what others wrote: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy, Autobahn.
+Prints one table; ends with 1 if anything failed. Reports go to DIR (target/conformance). Loopback only; about fifteen minutes.
 
 A row is a tool against one listener. h2spec: cases; "strict" are those that it runs only with --strict. testssl: findings, failed
 from MEDIUM on. sslscan: checks of ours on what it saw. slowhttptest: seconds of an attack, failed when the service was not
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 HERE = os.path.dirname(os.path.abspath(__file__)); ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.dont_write_bytecode = True; sys.path.insert(0, os.path.join(ROOT, "tests/attacks"))
 from gateway import Gateway
-import envoy
+import autobahn, envoy
 SERVERS = os.path.join(ROOT, "target/servers"); H2SPEC = os.path.join(SERVERS, "h2spec"); NAME = "localhost"; SUITES, PER_CONNECTION = 3, 512  # kB
 # Fewer readers: each fills the buffers of two connections.
 SLOW, SMALL, LARGE = dict(headers=800, body=800, read=200), b"x" * 65536, b"x" * (8 << 20)
@@ -20,8 +20,7 @@ EXPLAINED = {"engine_problem"}
 # Cases of grpc-go's interop client that need no account of a cloud; what fails without the gateway too (its server wants other flags) is skipped.
 CASES = ("empty_unary large_unary client_streaming server_streaming ping_pong empty_stream timeout_on_sleeping_server cancel_after_begin cancel_after_first_response "
          "status_code_and_message special_status_message custom_metadata unimplemented_method unimplemented_service pick_first_unary orca_per_rpc orca_oob").split()
-NOT_YET = [("Autobahn", "WebSocket through the gateway", "it wants Python 2, and was not tried here"),
-           ("h2spec", "HTTP/2 without TLS", "a plain listener speaks HTTP/1.1 only (h2c is for `ext_authz` listeners)")]
+NOT_YET = [("h2spec", "HTTP/2 without TLS", "a plain listener speaks HTTP/1.1 only (h2c is for `ext_authz` listeners)")]
 
 
 class Upstream(threading.Thread):
@@ -182,10 +181,11 @@ def main():
         for tool in ("sslscan", "testssl"):
             work += [(tool, f"client certificates {mode}", lambda tool=tool, mode=mode: getattr(run, tool)(mode)) for mode in ("off", "optional", "required")]
         work += [("slowhttptest", f"{SLOW[kind]} slow {kind}", lambda kind=kind: run.slowhttptest(kind)) for kind in ("headers", "body", "read")]
-        work += [("Envoy", "ext_authz as the pipeline decides", envoy.check)]
+        work += [("Envoy", "ext_authz as the pipeline decides", envoy.check), *autobahn.rows()]
         work = [w for w in work if re.search(options.only, " ".join(w[:2]))]
         def judged(one):
             try: return one()
+            except autobahn.Missing as missing: return 0, 0, f"SKIPPED: {missing}", []
             except (OSError, subprocess.SubprocessError, xml.ParseError, ValueError, KeyError) as error: return 0, 1, 0, [f"{type(error).__name__}: {error}"]
         # Scans look at answers, not at times: they may run beside each other. Attacks run alone.
         with ThreadPoolExecutor(3) as pool: scans = list(pool.map(lambda w: None if w[0] == "slowhttptest" else judged(w[2]), work))

@@ -49,6 +49,7 @@ mod dev_prints_commands_that_work;
 mod eight_connections_spread_over_cores;
 mod endpoints_by_name;
 mod endpoints_that_fail;
+mod grpc_clients_stream;
 mod http2_by_the_book;
 mod keys_do_a_request_once;
 mod least_privilege_policy;

@@ -1,6 +1,8 @@
 //! A request is sent again only where that is safe: nothing of it was sent, or its method is safe, it has no body and not a
 //! byte was answered. The backends count what reaches them. What is sent again has a budget.
 
+mod faults;
+
 use serde_json::json;
 use testkit::Ask;
 

@@ -10,14 +10,20 @@ pub use request::{Pace, RequestBody};
 pub(crate) use request::{Upload, discard, next_frame};
 pub use response::{ResponseBody, Streamed};
 
+use crate::lease::LeaseEnd;
 use crate::upstream::Broken;
 
-/// Why a body was cut off; the peer sees an aborted message, never a complete one.
+/// The stable code in the access log of an answer that its upstream did not bring to an end.
+pub(crate) const BROKE_OFF: &str = "UPSTREAM_BROKE_OFF";
+/// The same for one whose upstream fell silent.
+pub(crate) const UPSTREAM_STALLED: &str = "UPSTREAM_STALLED";
+
+/// Why a body was cut off; the peer sees an aborted message, or the status of a gRPC call, never a complete one.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The authority under which it streamed has ended.
     #[error("the permit ended")]
-    LeaseEnded,
+    LeaseEnded(LeaseEnd),
     /// The client took nothing of it for too long.
     #[error("the client takes nothing")]
     Stalled,

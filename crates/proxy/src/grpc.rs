@@ -1,7 +1,8 @@
 //! gRPC over HTTP/2: which requests are calls, how long a call may take, and what a refusal is to its client. gRPC-Web is not spoken.
 //!
 //! A client of gRPC reads the status of a call, not that of HTTP: a call that is refused is answered 200 with `grpc-status` in
-//! the head and nothing after it ("trailers-only"). Whatever the upstream answers passes as it is.
+//! the head and nothing after it ("trailers-only"). Whatever the upstream answers passes as it is; an answer that is cut off on its
+//! way ends with a status of ours in trailers.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,15 +12,19 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNa
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
+use crate::body::{BROKE_OFF, BodyError, UPSTREAM_STALLED};
+use crate::lease::{LEASE_ENDED, LeaseEnd};
 use crate::refusal::Refusal;
 
 /// True for a call, on a connection that speaks HTTP/2.
 pub(crate) fn is_call(head: &Parts) -> bool {
-    let media_type = |value: &HeaderValue| {
-        let rest = value.as_bytes().strip_prefix(b"application/grpc");
-        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    };
-    head.method == Method::POST && head.headers.get(CONTENT_TYPE).is_some_and(media_type)
+    head.method == Method::POST && is_message(&head.headers)
+}
+
+/// True for a body of gRPC's messages.
+pub(crate) fn is_message(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// How long the client waits for a call: the earlier of what it says in `grpc-timeout` and `whole`. None is for as long as it takes.
@@ -68,6 +73,33 @@ pub(crate) fn refused(refusal: &Refusal, mut response: Response<Bytes>) -> Respo
     response
 }
 
+/// The trailers of an answer that was cut off; none where its client reads no more, or it was the request that failed.
+pub(crate) fn cut_off(error: &BodyError) -> Option<HeaderMap> {
+    let (status, code) = match error {
+        BodyError::LeaseEnded(why) => (lease_status(*why), LEASE_ENDED),
+        BodyError::Silent => (DEADLINE_EXCEEDED, UPSTREAM_STALLED),
+        BodyError::Transport(_) | BodyError::Upstream(_) | BodyError::Compression(_) => {
+            (UNAVAILABLE, BROKE_OFF)
+        }
+        BodyError::Stalled | BodyError::TooLarge | BodyError::TooSlow | BodyError::GivenUp(_) => return None,
+    };
+    let mut trailers = HeaderMap::with_capacity(3);
+    trailers.insert(STATUS, HeaderValue::from(status));
+    trailers.insert(MESSAGE, message(&error.to_string()));
+    trailers.insert(CODE, HeaderValue::from_static(code));
+    Some(trailers)
+}
+
+/// What a client would be told that asks again now.
+const fn lease_status(why: LeaseEnd) -> u16 {
+    match why {
+        LeaseEnd::Time => DEADLINE_EXCEEDED,
+        LeaseEnd::Denied | LeaseEnd::Policy => PERMISSION_DENIED,
+        LeaseEnd::Route => UNAVAILABLE,
+        LeaseEnd::Proof | LeaseEnd::Connection => UNAUTHENTICATED,
+    }
+}
+
 /// Percent-encoded but for visible ASCII and the blank (`Percent-Byte-Encoded` of the gRPC protocol).
 fn message(text: &str) -> HeaderValue {
     let encoded = text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
@@ -80,6 +112,11 @@ fn message(text: &str) -> HeaderValue {
     });
     HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
 }
+
+const DEADLINE_EXCEEDED: u16 = 4;
+const PERMISSION_DENIED: u16 = 7;
+const UNAVAILABLE: u16 = 14;
+const UNAUTHENTICATED: u16 = 16;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -238,10 +238,9 @@ fn streamed(
         set_security_fields(&mut head.headers, record.connection.handshake().is_some());
     }
     head.headers.insert(X_REQUEST_ID, record.request_id.clone());
-    Response::from_parts(
-        head,
-        ResponseBody::Streamed(Box::new(Streamed::new(body, ahead, connection, lease, record, slot))),
-    )
+    let is_call = record.is_grpc && grpc::is_message(&head.headers);
+    let body = Streamed::new(body, ahead, connection, lease, record, slot, is_call);
+    Response::from_parts(head, ResponseBody::Streamed(Box::new(body)))
 }
 
 fn set_security_fields(headers: &mut HeaderMap, is_tls: bool) {

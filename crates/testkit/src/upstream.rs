@@ -2,7 +2,7 @@
 //!
 //! The last segment of the path says what it does: `events` streams what the test [`Upstream::emit`]s, `hold` waits for
 //! [`Upstream::release`], `download-N` sends N bytes of [`Upstream::pattern`], `status-N` answers N, `die` drops the
-//! connection without an answer, `trailers` adds one. Everything else is an echo.
+//! connection (over HTTP/2 the stream) without an answer, `half` announces more than it sends, `trailers` adds one. Everything else is an echo.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -165,6 +165,7 @@ async fn answer(shared: &Shared, peer: Peer, request: Request<Incoming>) -> Opti
             response
         }
         _ if act == "events" => events(shared.events.subscribe()),
+        _ if act == "half" => half(),
         _ if act == "trailers" => with_trailers(&seen),
         _ => echo(&seen),
     })
@@ -196,6 +197,20 @@ async fn read(mut body: Incoming, seen: &mut Value) -> Option<()> {
 fn echo(seen: &Value) -> Response<Body> {
     let mut response = Response::new(full(seen.to_string()));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Over HTTP/1.1 the connection ends with it; over HTTP/2 the stream is malformed (RFC 9113 section 8.1.1).
+fn half() -> Response<Body> {
+    let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+    // In two pieces: while hyper waits for the second one it sends the head and the first.
+    tokio::task::spawn_local(async move {
+        for piece in [b"ha", b"lf"] {
+            sender.send_data(Bytes::from_static(piece)).await.ok();
+        }
+    });
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert("content-length", HeaderValue::from_static("10"));
     response
 }
 

@@ -15,9 +15,10 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::BodyError;
+use super::{BROKE_OFF, BodyError, UPSTREAM_STALLED};
 use crate::compress::Coder;
 use crate::connection::LINGER;
+use crate::grpc;
 use crate::lease::{LEASE_ENDED, Lease, LeaseEnd, Live};
 use crate::normalize::fields::clean_trailers;
 use crate::record::Record;
@@ -59,6 +60,8 @@ pub struct Streamed {
     /// The flow's place among the core's live leases, once somebody is waited for.
     place: Option<usize>,
     lease: Lease,
+    /// The answer to a gRPC call: what cuts it off is told as a status.
+    is_call: bool,
 }
 
 /// What a response holds of the upstream, where its core finds it while nobody asks for the body.
@@ -89,7 +92,7 @@ struct Source {
 
 #[derive(Clone, Copy, Debug)]
 enum BodyFault {
-    LeaseEnded,
+    LeaseEnded(LeaseEnd),
     Stalled,
     Silent,
 }
@@ -97,9 +100,9 @@ enum BodyFault {
 impl BodyFault {
     const fn row(self) -> (&'static str, BodyError) {
         match self {
-            Self::LeaseEnded => (LEASE_ENDED, BodyError::LeaseEnded),
+            Self::LeaseEnded(why) => (LEASE_ENDED, BodyError::LeaseEnded(why)),
             Self::Stalled => ("CLIENT_STALLED", BodyError::Stalled),
-            Self::Silent => ("UPSTREAM_STALLED", BodyError::Silent),
+            Self::Silent => (UPSTREAM_STALLED, BodyError::Silent),
         }
     }
 }
@@ -133,7 +136,7 @@ impl Live for Flow {
     }
 
     fn end(&self, why: LeaseEnd) {
-        if self.give_up(BodyFault::LeaseEnded) {
+        if self.give_up(BodyFault::LeaseEnded(why)) {
             self.record.borrow().core.lease_ended(why);
         }
     }
@@ -165,7 +168,8 @@ impl Source {
 }
 
 impl Streamed {
-    /// Streams an upstream's body.
+    /// Streams an upstream's body. Where that answers a gRPC call (`is_call`), what cuts it off is a status in trailers; elsewhere
+    /// an error, so that nobody takes a part for the whole.
     #[must_use]
     pub fn new(
         inner: UpstreamBody,
@@ -174,6 +178,7 @@ impl Streamed {
         lease: Lease,
         mut record: Record,
         slot: Option<limit::Slot>,
+        is_call: bool,
     ) -> Self {
         let silence = connection.silence();
         let mut source = Source { inner, connection: Some(connection), slot };
@@ -189,10 +194,18 @@ impl Streamed {
             silence,
             ends: lease.ends(),
         };
-        Self { flow: Rc::new(flow), ahead, coder: None, place: None, lease }
+        Self { flow: Rc::new(flow), ahead, coder: None, place: None, lease, is_call }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        let polled = self.poll_whole(cx);
+        let Poll::Ready(Some(Err(error))) = &polled else { return polled };
+        let Some(status) = self.is_call.then(|| grpc::cut_off(error)).flatten() else { return polled };
+        self.flow.source.take();
+        Poll::Ready(Some(Ok(Frame::trailers(status))))
+    }
+
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Polled {
         let Some(mut coder) = self.coder.take() else {
             let polled = self.poll_source(cx, true);
             if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -231,7 +244,7 @@ impl Streamed {
             return Poll::Pending;
         };
         flow.awaited.take();
-        let mut frame = frame.inspect_err(|_| record.code = Some("UPSTREAM_BROKE_OFF"))?;
+        let mut frame = frame.inspect_err(|_| record.code = Some(BROKE_OFF))?;
         if is_answer {
             record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
         }
@@ -296,7 +309,7 @@ impl Streamed {
 fn out_of_time(record: &mut Record) -> BodyError {
     record.code = Some(LEASE_ENDED);
     record.core.lease_ended(LeaseEnd::Time);
-    BodyError::LeaseEnded
+    BodyError::LeaseEnded(LeaseEnd::Time)
 }
 
 impl Drop for Streamed {
