@@ -82,6 +82,10 @@ impl Streamed {
             }
             match self.poll_source(cx, false) {
                 Poll::Pending => {
+                    if coder.may_wait() {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     let Some(data) = self.unbroken(coder.flush())? else { return Poll::Pending };
                     // It is the client's turn: until it asks again, the upstream owes nothing.
                     self.flow.awaited.take();
