@@ -127,4 +127,4 @@ def harmless(peer):
 
 ATTACKS = ["rapid_reset", "made_you_reset", "continuation", "continuation_large", "settings", "ping", "empty_data", "priority", "window_updates", "window_games", "unread_answers",
            "handshake_flood", "whole_handshakes", "handshake_stall", "slow_heads", "slow_bodies", "slow_readers", "slow_preface"]
-if __name__ == "__main__": assert sys.argv[1] in ATTACKS + ["harmless"]; globals()[sys.argv[1]](Peer(sys.argv[2]))
+if __name__ == "__main__": assert sys.argv[1] in ATTACKS + ["harmless"]; print("begins", flush=True); globals()[sys.argv[1]](Peer(sys.argv[2]))

@@ -118,7 +118,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter); ap.add_argument("--out", default=os.path.join(ROOT, "target/attack")); ap.add_argument("--only", default=""); ap.add_argument("--parallel", type=int, default=4); a = ap.parse_args()
     shutil.rmtree(a.out, ignore_errors=True); os.makedirs(a.out); began = time.monotonic(); jobs = [(f"{f}.{over}", lambda f=f, over=over: http(a.out, f + ".json", over)) for f in ("http1_framing", "path_bypass", "header_trust", "response_side") for over in ("plain", "tls")]
     jobs += [("http2.tls", lambda: http(a.out, "http2.json", "tls", "run_http2.py")), ("jwt", lambda: jwt(a.out)), ("mtls", lambda: mtls(a.out)), ("rate_limit", lambda: own(a.out, "rate_limit.json"))]
-    late = [("slow", lambda: own(a.out, "slow.json")), ("beside", lambda: own(a.out, "beside.json"))]  # by themselves: deadlines, and times that are compared
+    late = [("slow", lambda: own(a.out, "slow.json")), ("beside", lambda: own(a.out, "beside.json")), ("faults", lambda: own(a.out, "faults.json"))]  # by themselves: deadlines, and times that are compared
     def safely(job):
         try: return job[1]()
         except Exception as e: return dict(row(job[0], dict(FAIL=1)), calm=f"{type(e).__name__}: {str(e)[-300:]}")
@@ -132,6 +132,8 @@ def main():
     lines.append(f"{'all':22}" + "".join(f"{sums[v]:6}" for v in verdicts) + f"   in {time.monotonic() - began:.0f} s; reports in {os.path.relpath(a.out)}")
     beside = os.path.join(a.out, "beside.log")
     if os.path.exists(beside): lines += ["", "a well-behaved client beside an attack, and beside harmless load; attacker and load have half a core each:"] + open(beside).read().splitlines()
+    faults = os.path.join(a.out, "faults.log")
+    if os.path.exists(faults): lines += ["", "a well-behaved client of one upstream while another one fails:"] + open(faults).read().splitlines()
     print("\n".join(lines)); open(os.path.join(a.out, "table.txt"), "w").write("\n".join(lines) + "\n"); json.dump(rows, open(os.path.join(a.out, "table.json"), "w"), indent=1)
     for r in rows:
         report = os.path.join(a.out, r["name"] + ".json")

@@ -30,9 +30,9 @@ asyncio.run(main())
 
 
 class Capped:
-    """A child that gets `share` of a core and no more; what it did not use is not kept for later."""
+    """A child that gets `share` of a core and no more, from the line on with which it says that it begins; what it did not use is not kept for later."""
     def __init__(self, share, *command):
-        self.share = share; self.child = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); self.over = threading.Event(); self.thread = threading.Thread(target=self.govern, daemon=True); self.thread.start()
+        self.share = share; self.child = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL); self.child.stdout.readline(); self.over = threading.Event(); self.thread = threading.Thread(target=self.govern, daemon=True); self.thread.start()
     def used(self): return int(open(f"/proc/{self.child.pid}/schedstat").read().split()[0]) / 1e9
     def govern(self):
         stopped = False
@@ -76,6 +76,8 @@ def measure(name):
                 if not g.alive(): notes.append("the gateway is gone"); break
                 (quiet, quiet_cpu), (p50, cpu) = ([statistics.median(column) for column in zip(*rows)] for rows in (load, attack)); ratio = p50 / quiet
                 if ratio <= RATIO: break
+                # What it costs once it goes on is not always what it cost at first: the load follows.
+                share = max(SHARE * 0.02, min(SHARE, share * cpu / max(quiet_cpu, 0.005)))
             peak = g.peak() // 1024 if g.alive() else None
             if ratio is not None and ratio > RATIO: notes.append(f"p50 {ratio:.2f} times that beside harmless load")
             if peak is not None and peak > bound: notes.append(f"{peak} MB")
