@@ -22,6 +22,7 @@ use tls::Slot;
 use crate::authenticate::Authenticate;
 use crate::cors::Cors;
 use crate::idempotency::Idempotency;
+use crate::inspect::Inspection;
 use crate::limits::RouteLimit;
 use crate::mirror::Mirror;
 use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
@@ -72,6 +73,8 @@ pub struct Route {
     pub mirror: Option<Arc<Mirror>>,
     /// Its requests are done once for each key.
     pub idempotency: Option<Idempotency>,
+    /// What its requests are looked through for.
+    pub inspection: Option<Box<Inspection>>,
     /// Lets the caller's `Authorization` field pass to the upstream.
     pub forward_credentials: bool,
     /// A token that takes its place.
@@ -102,6 +105,7 @@ impl Route {
             cors: None,
             mirror: None,
             idempotency: None,
+            inspection: None,
             forward_credentials: false,
             token: None,
             series,

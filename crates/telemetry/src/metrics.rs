@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 
 use crate::collect::Collect;
 use crate::per_core::{Counter, Level, Words};
-use crate::series::{IdempotencySeries, LimitSeries, ListenerSeries, MirrorSeries, RouteSeries, TokenSeries};
+use crate::series::{
+    IdempotencySeries, InspectionSeries, LimitSeries, ListenerSeries, MirrorSeries, RouteSeries, TokenSeries,
+};
 use crate::upstream::UpstreamSeries;
 
 /// All metrics of the process. Cheap to share; see the module's header for what bounds it.
@@ -125,6 +127,11 @@ impl Metrics {
     /// The series of a route's idempotency keys; hold the handle as long as they are configured.
     pub fn idempotency(&self, route: &str) -> Arc<IdempotencySeries> {
         handle(&self.series.idempotency, route, || IdempotencySeries::new(self.series.cores))
+    }
+
+    /// The series of what a route's requests are looked through for; hold the handle as long as they are.
+    pub fn inspection(&self, route: &str) -> Arc<InspectionSeries> {
+        handle(&self.series.inspections, route, || InspectionSeries::new(self.series.cores))
     }
 
     /// Counts a request in; each needs its [`Metrics::request_ended`].
@@ -281,6 +288,7 @@ pub(crate) struct Series {
     pub(crate) tokens: Named<TokenSeries>,
     pub(crate) mirrors: Named<MirrorSeries>,
     pub(crate) idempotency: Named<IdempotencySeries>,
+    pub(crate) inspections: Named<InspectionSeries>,
     pub(crate) connections_by_core: Arc<Level>,
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
@@ -322,6 +330,7 @@ impl Series {
             tokens: Named::default(),
             mirrors: Named::default(),
             idempotency: Named::default(),
+            inspections: Named::default(),
             connections_by_core: Arc::new(Level::new(cores)),
             in_flight: Level::new(cores),
             refusals: Words::new(cores),
