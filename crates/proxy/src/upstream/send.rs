@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
@@ -176,7 +176,9 @@ pub async fn send(
                     to_http2(&mut request, endpoint.tls.is_some()).ok_or_else(protocol)?;
                 }
                 is_reused = !is_stale && !stream.is_first;
-                spare = Some(Spare::of_any(&request));
+                // A body that cannot be read again (a held one) must not be left out the second time.
+                let repeats = upload.is_some() || request.body().is_end_stream();
+                spare = repeats.then(|| Spare::of_any(&request));
                 outcome = attempt(stream.send(request), bounds).await;
                 if outcome.as_ref().is_err_and(Failure::is_the_connections) {
                     stream.retire();
