@@ -34,7 +34,7 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 	cargo test --locked --workspace --lib --bins $(RING) -- --test-threads=$(TEST_THREADS)
 	cargo test --locked --workspace --test promises $(RING) -- --test-threads=$(TEST_THREADS) $(PROMISES)
 
-servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd) and h2spec: built once, minutes
+servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd), h2spec and the core rule set: built once, minutes
 	tests/servers/build.sh target/servers
 
 attack: ## every hostile case of tests/attacks: one table, reports in target/attack (25 minutes)
@@ -42,9 +42,9 @@ attack: ## every hostile case of tests/attacks: one table, reports in target/att
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py
 
-conformance: ## one table: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy and Autobahn against the gateway (15 minutes)
+conformance: ## one table: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy, Autobahn and the core rule set's cases against the gateway (20 minutes)
 	.ci/setup conformance
-	tests/servers/build.sh target/servers h2spec grpc
+	tests/servers/build.sh target/servers h2spec grpc coreruleset
 	cargo build --locked --workspace --bins
 	tests/conformance/run.py
 

@@ -45,6 +45,8 @@ mod a_browser_streams;
 mod answers_are_compressed;
 mod attacks;
 mod certificates_over_acme;
+#[cfg(feature = "waf")]
+mod core_rule_set;
 mod dev_prints_commands_that_work;
 mod eight_connections_spread_over_cores;
 mod endpoints_by_name;

@@ -2,8 +2,8 @@
 # build.sh OUT [name…]: builds the real servers that tests talk to, from their Go modules, into OUT.
 # What OUT already has for the same lock files and the same build is left alone. Prints nothing else then.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec|grpc]…}; shift
-[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec
+here=$(cd "$(dirname "$0")" && pwd); out=${1:?usage: build.sh OUT [vault|kubernetes|etcd|h2spec|grpc|coreruleset]…}; shift
+[ $# -gt 0 ] || set -- vault kubernetes etcd h2spec coreruleset
 command -v go >/dev/null || { echo "no Go compiler: install Go 1.26.6 or later" >&2; exit 1; }
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 export GOFLAGS="-mod=readonly -buildvcs=false" GOTOOLCHAIN=local
@@ -33,6 +33,16 @@ build() { # build NAME TAGS PACKAGE…
   echo "$sum" > "$stamp"
 }
 
+rule_set() { # the OWASP core rule set, as its release lays it out, with its own test cases
+  local module=github.com/corazawaf/coraza-coreruleset/v4 to="$out/coreruleset" from
+  cmp -s "$here/coreruleset/go.sum" "$to/.sum" && return
+  from=$(cd "$here/coreruleset" && go mod download -json $module | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  rm -rf "$to"; mkdir "$to"
+  cp -r "$from/rules/@owasp_crs" "$to/rules"; cp "$from/rules/@crs-setup.conf.example" "$to/crs-setup.conf.example"
+  cp -r "$from/tests" "$to/tests"; chmod -R u+w "$to"
+  cp "$here/coreruleset/go.sum" "$to/.sum"
+}
+
 for name; do case $name in
   vault) build vault minimal github.com/hashicorp/vault \
       github.com/hashicorp/vault/plugins/database/postgresql/postgresql-database-plugin \
@@ -42,5 +52,6 @@ for name; do case $name in
   h2spec) build h2spec "" github.com/summerwind/h2spec/cmd/h2spec ;;
   grpc) build grpc "" google.golang.org/grpc/interop/client google.golang.org/grpc/interop/server
     for part in client server; do [ ! -e "$out/$part" ] || mv -f "$out/$part" "$out/grpc-interop-$part"; done ;;
+  coreruleset) rule_set ;;
   *) echo "unknown server: $name" >&2; exit 2 ;;
 esac; done

@@ -31,6 +31,7 @@ mod forward;
 mod grpc;
 pub mod handle;
 pub mod idempotency;
+pub mod inspect;
 pub mod lease;
 pub mod limits;
 pub mod listener;

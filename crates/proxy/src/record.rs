@@ -46,6 +46,8 @@ pub struct Record {
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) sent: Option<Rc<Progress>>,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// What the core rule set says against it: its score, and the rules.
+    pub(crate) findings: Option<Box<(u32, Vec<u32>)>>,
     /// The page's origin, where the route asks for it.
     pub(crate) origin: Option<HeaderValue>,
     /// What is wanted of an answer that may be compressed, where the route says so.
@@ -85,6 +87,7 @@ impl Record {
             upstream: None,
             sent: None,
             user_agent: head.headers.get(USER_AGENT).cloned(),
+            findings: None,
             origin: None,
             wanted: None,
             status: 0,
@@ -141,6 +144,7 @@ impl Record {
             policies,
             decision_id: decision.map(|id| id as &dyn std::fmt::Display),
             upstream: self.upstream.as_deref(),
+            findings: self.findings.as_deref().map(|(score, rules)| (*score, rules.as_slice())),
             bytes_in: self.sent.as_ref().map_or(0, |sent| sent.bytes()),
             bytes_out: self.bytes_out,
             duration,

@@ -28,6 +28,9 @@ pub enum Fault {
 /// Why a request is not answered by its upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// By the rules of the core rule set it looks like an attack.
+    #[error("the request looks like an attack")]
+    Attack,
     /// The request names no single host.
     #[error("host: {0}")]
     Authority(#[from] AuthorityError),
@@ -163,6 +166,9 @@ pub enum Refusal {
     /// A transfer coding other than `chunked`, or `chunked` twice (RFC 9112 section 6.1).
     #[error("unknown transfer coding")]
     TransferCodingUnknown,
+    /// The rules that should look at the request have no time for it, or failed.
+    #[error("the request cannot be inspected now")]
+    Uninspected,
     /// An upgrade that has two readings, on a route that allows some.
     #[error("upgrade: {0}")]
     Upgrade(UpgradeError),
@@ -211,6 +217,7 @@ impl Refusal {
     pub fn row(&self) -> (StatusCode, &'static str, Fault) {
         use Fault::{Client, Gateway, Upstream};
         match self {
+            Self::Attack => (StatusCode::FORBIDDEN, "WAF_BLOCKED", Client),
             Self::Authority(_) => (StatusCode::BAD_REQUEST, "HOST_INVALID", Client),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", Client),
             Self::BodyMalformed => (StatusCode::BAD_REQUEST, "BODY_MALFORMED", Client),
@@ -263,6 +270,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "TOKEN_SIGNING_UNAVAILABLE", Gateway)
             }
             Self::TransferCodingUnknown => (StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", Client),
+            Self::Uninspected => (StatusCode::SERVICE_UNAVAILABLE, "WAF_UNAVAILABLE", Gateway),
             Self::Upgrade(_) => (StatusCode::BAD_REQUEST, "UPGRADE_INVALID", Client),
             Self::UpstreamConnect(_) => (StatusCode::BAD_GATEWAY, "UPSTREAM_CONNECT", Upstream),
             Self::UpstreamOpen { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UPSTREAM_OPEN", Upstream),
@@ -328,6 +336,7 @@ impl Refusal {
             | Self::IdempotencyStoreFull
             | Self::KeysUnavailable { .. }
             | Self::TokenUnavailable { .. }
+            | Self::Uninspected
             | Self::UpstreamSaturated(_)
             | Self::UpstreamUnresolved(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -23,6 +23,7 @@ use crate::authenticate::Authenticate;
 use crate::compress::Compress;
 use crate::cors::Cors;
 use crate::idempotency::Idempotency;
+use crate::inspect::Inspection;
 use crate::limits::RouteLimit;
 use crate::mirror::Mirror;
 use crate::normalize::path::{CanonicalPath, Oddities, canonical_path};
@@ -75,6 +76,8 @@ pub struct Route {
     pub mirror: Option<Arc<Mirror>>,
     /// Its requests are done once for each key.
     pub idempotency: Option<Idempotency>,
+    /// What its requests are looked through for.
+    pub inspection: Option<Box<Inspection>>,
     /// Lets the caller's `Authorization` field pass to the upstream.
     pub forward_credentials: bool,
     /// A token that takes its place.
@@ -106,6 +109,7 @@ impl Route {
             compress: None,
             mirror: None,
             idempotency: None,
+            inspection: None,
             forward_credentials: false,
             token: None,
             series,

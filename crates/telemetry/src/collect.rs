@@ -148,6 +148,16 @@ fn decisions(series: &Series, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         }
     }
     compression(series, encoder)?;
+    let mut metric = counter(
+        encoder,
+        "portcullis_waf_requests",
+        "Requests that the core rule set looked at, by what it said",
+    )?;
+    for (route, results) in &held(&series.inspections) {
+        for (result, count) in results.0.sums() {
+            count_with(&mut metric, &[("route", route.as_str()), ("result", result)], count)?;
+        }
+    }
     let limits = held(&series.limits);
     let mut metric =
         counter(encoder, "portcullis_limit_rejections", "Requests and connections over a limit")?;

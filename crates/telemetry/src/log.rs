@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 /// The form of log lines.
@@ -50,10 +49,9 @@ pub fn start_log(format: LogFormat, filter: &str) -> Result<LogLevel, LogError> 
         }
         LogFormat::Json => fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init()
-        .map_err(|_| LogError::Started)?;
+    // Not `try_init`: where some crate asks for `tracing-log`, that would bring in what others tell the crate `log`.
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter));
+    tracing::subscriber::set_global_default(log).map_err(|_| LogError::Started)?;
     Ok(LogLevel(handle))
 }
 

@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::collect::Collect;
 use crate::per_core::{Counter, Level, Words};
 use crate::series::{
-    CompressionSeries, IdempotencySeries, LimitSeries, ListenerSeries, MirrorSeries, RouteSeries, TokenSeries,
+    CompressionSeries, IdempotencySeries, InspectionSeries, LimitSeries, ListenerSeries, MirrorSeries,
+    RouteSeries, TokenSeries,
 };
 use crate::upstream::UpstreamSeries;
 
@@ -132,6 +133,11 @@ impl Metrics {
     /// The series of a route's compression; hold the handle as long as it is configured.
     pub fn compression(&self, route: &str) -> Arc<CompressionSeries> {
         handle(&self.series.compression, route, || CompressionSeries::new(self.series.cores))
+    }
+
+    /// The series of what a route's requests are looked through for; hold the handle as long as they are.
+    pub fn inspection(&self, route: &str) -> Arc<InspectionSeries> {
+        handle(&self.series.inspections, route, || InspectionSeries::new(self.series.cores))
     }
 
     /// Counts a request in; each needs its [`Metrics::request_ended`].
@@ -289,6 +295,7 @@ pub(crate) struct Series {
     pub(crate) mirrors: Named<MirrorSeries>,
     pub(crate) idempotency: Named<IdempotencySeries>,
     pub(crate) compression: Named<CompressionSeries>,
+    pub(crate) inspections: Named<InspectionSeries>,
     pub(crate) connections_by_core: Arc<Level>,
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
@@ -331,6 +338,7 @@ impl Series {
             mirrors: Named::default(),
             idempotency: Named::default(),
             compression: Named::default(),
+            inspections: Named::default(),
             connections_by_core: Arc::new(Level::new(cores)),
             in_flight: Level::new(cores),
             refusals: Words::new(cores),

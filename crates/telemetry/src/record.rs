@@ -44,6 +44,8 @@ pub struct Record<'a, P: Display> {
     pub decision_id: Option<&'a dyn Display>,
     /// The upstream that answered.
     pub upstream: Option<&'a str>,
+    /// What the core rule set says against the request: the anomaly score, and the numbers of the rules.
+    pub findings: Option<(u32, &'a [u32])>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the answer's body.
@@ -95,6 +97,10 @@ impl<P: Display> Record<'_, P> {
             line.shown("decision_id", decision);
         }
         line.optional_text("upstream", self.upstream);
+        if let Some((score, rules)) = self.findings.filter(|(_, rules)| !rules.is_empty()) {
+            line.number("waf_score", score.into());
+            line.list("waf_rules", rules);
+        }
         line.number("bytes_in", self.bytes_in);
         line.number("bytes_out", self.bytes_out);
         line.number("duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
@@ -167,6 +173,7 @@ pub(crate) mod tests {
             policies: &["deny-nights"],
             decision_id: Some(&"00000000000000a1"),
             upstream: None,
+            findings: None,
             bytes_in: 1,
             bytes_out: 2,
             duration: Duration::from_micros(345),

@@ -214,6 +214,22 @@ impl CompressionSeries {
     }
 }
 
+/// What the core rule set said of a route's requests.
+#[derive(Debug)]
+pub struct InspectionSeries(pub(crate) Words);
+
+impl InspectionSeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self(Words::new(cores))
+    }
+
+    /// Counts a request that passed (`passed`), looked like an attack (`detected`, `blocked`), or could not be judged (`busy`, `timeout`,
+    /// `failed`), and a body that was too large to be looked at (`too_large`).
+    pub fn counted(&self, core: usize, result: &'static str) {
+        self.0.add(core, result);
+    }
+}
+
 /// Where minted tokens came from.
 #[derive(Debug)]
 pub struct TokenSeries(pub(crate) Words);

@@ -46,7 +46,7 @@ impl Check {
                     let problems = checked.problems(unresolved);
                     return Ok(self.report(None, &problems));
                 }
-                match gateway::rehearse(&checked.config, checked.engine) {
+                match gateway::rehearse(&checked.config, checked.engine, checked.rules) {
                     Err(reason) => (None, does_not_work(&self.config, reason)),
                     Ok(_) => (Some(summary), checked.warnings),
                 }

@@ -17,6 +17,7 @@ mod reader;
 mod references;
 mod render;
 mod routes;
+pub mod rules;
 pub mod schema;
 mod secrets;
 mod tree;
@@ -50,6 +51,8 @@ pub struct Checked {
     pub material: Material,
     /// Decides by the policies.
     pub engine: Engine,
+    /// The core rule set, if it is asked for.
+    pub rules: Option<Arc<waf::Rules>>,
     /// Evaluates them partially for the engine, on a thread of its own.
     pub compiler: Compiler,
     /// Of the texts that this was made from; see [`policies::fingerprint`].
@@ -85,14 +88,24 @@ pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Problems> {
     let mut place = Placing { source, tree, problems: Vec::new() };
     place.add(findings);
     let Some(config) = config else { return Err(Problems::new(place.problems)) };
-    let (material, findings) = Material::load(&config, now);
+    let (material, mut findings) = Material::load(&config, now);
+    let rules = rules::load(&config, &mut findings);
     place.add(findings);
     let compiled = policies::compile(&config, &mut place);
     let problems = Problems::new(std::mem::take(&mut place.problems));
     match compiled {
         Some(Compiled { engine, compiler, sources }) if problems.errors() == 0 => {
-            let fingerprint = policies::fingerprint(&place.source.text, &sources);
-            Ok(Checked { config, material, engine, compiler, fingerprint, warnings: problems, places: place })
+            let fingerprint = policies::fingerprint(&place.source.text, &sources, rules_path(&config));
+            Ok(Checked {
+                config,
+                material,
+                engine,
+                rules,
+                compiler,
+                fingerprint,
+                warnings: problems,
+                places: place,
+            })
         }
         _ => Err(problems),
     }
@@ -161,6 +174,10 @@ fn parse(
     let config = file.and_then(|file| check::check(file, directory, &mut findings));
     let text = finding::conceal(text, findings.iter().filter_map(|finding| finding.concealed));
     (Arc::new(Source { name: name.to_owned(), text }), tree, config, findings)
+}
+
+fn rules_path(config: &Config) -> Option<&Path> {
+    config.waf.as_ref().map(|waf| waf.rules.path.as_path())
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -53,6 +53,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// How often.
     pub limits: BTreeMap<Name, Limit>,
+    /// The core rule set, if routes are looked through by it.
+    pub waf: Option<Waf>,
     /// The directory of the policies; `None` denies everything.
     pub policies: Option<FileReference>,
     /// Where access records go.
@@ -65,6 +67,21 @@ pub struct Config {
     pub admin: Admin,
     /// How long requests in flight may go on after SIGTERM.
     pub shutdown_deadline: Duration,
+}
+
+/// The core rule set, and who looks through requests by it.
+#[derive(Clone, Debug)]
+pub struct Waf {
+    /// Where it stands.
+    pub span: Span,
+    /// Its directory.
+    pub rules: FileReference,
+    /// How many threads; `None` is half as many as carry traffic.
+    pub threads: Option<NonZeroUsize>,
+    /// Requests that may wait for them.
+    pub queue: usize,
+    /// How long a request may take there.
+    pub time: Duration,
 }
 
 /// A path, joined to the configuration's directory, and where it is named.

@@ -13,6 +13,7 @@ use super::Placing;
 use super::finding::Finding;
 use super::model::{Config, FileReference};
 use super::problem::{Place, Problem, Severity, Source, Span};
+use super::rules;
 
 /// The `*.cedar` files of a directory, in the order of their names.
 ///
@@ -35,10 +36,11 @@ pub fn read(directory: &Path) -> Result<Vec<PolicySource>, String> {
     paths.into_iter().map(source).collect()
 }
 
-/// Stands for a configuration and its policies: the same for the same texts.
+/// Stands for a configuration with its policies and the core rule set in `rules`: the same for the same texts.
 #[must_use]
-pub fn fingerprint(text: &str, sources: &[PolicySource]) -> [u8; 32] {
+pub fn fingerprint(text: &str, sources: &[PolicySource], rules: Option<&Path>) -> [u8; 32] {
     let mut all = sha256(text.as_bytes()).to_vec();
+    all.extend(rules.map(rules::stamp).unwrap_or_default());
     for source in sources {
         all.extend(sha256(source.path.as_os_str().as_encoded_bytes()));
         all.extend(sha256(source.text.as_bytes()));

@@ -57,6 +57,8 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     /// What is remembered of its requests with a key; and whether each needs one.
     pub idempotency: Option<(StoreBounds, bool)>,
+    /// What its requests are looked through for.
+    pub inspection: Option<Inspection>,
     /// Whether the upstream gets the caller's `Authorization` field.
     pub forward_credentials: bool,
     /// The minted token that takes the place of the caller's credential: a name of `tokens`.
@@ -133,6 +135,17 @@ pub struct Mirror {
     pub body: usize,
     /// How long a copy may be on its way.
     pub timeout: Duration,
+}
+
+/// How a route's requests are looked through.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Inspection {
+    /// What becomes of findings.
+    pub mode: proxy::inspect::Mode,
+    /// How strictly the rules are read.
+    pub strictness: waf::Strictness,
+    /// Bytes of a body that are looked at.
+    pub body: usize,
 }
 
 /// Where a route forwards to.

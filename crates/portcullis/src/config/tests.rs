@@ -8,6 +8,7 @@ fn problems(text: &str) -> String {
     read("portcullis.yaml", text.to_owned(), Path::new("/etc/portcullis")).1.to_string()
 }
 
+mod inspection;
 mod proxies;
 mod routes;
 mod surface;

@@ -25,6 +25,7 @@ use tls::Credential;
 
 use super::credentials::{self, HeldCredential};
 use super::deny;
+use super::inspectors::LivingInspectors;
 use super::issuers::LivingIssuer;
 use super::jobs::{JobKey, LivingJob};
 use super::listeners::{LivingListener, bounds, redirect_port};
@@ -61,6 +62,8 @@ pub(super) struct Living {
     pub(super) mirrored: BTreeMap<Name, Arc<Concurrency>>,
     /// What is remembered of the keys of a route.
     pub(super) keys: BTreeMap<Name, Arc<Store>>,
+    /// Who looks through requests by the core rule set.
+    pub(super) inspectors: Option<LivingInspectors>,
     listeners: BTreeMap<Name, LivingListener>,
     pub(super) pools: Arc<PoolKeys>,
 }
@@ -100,6 +103,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) names: &'a BTreeMap<Question, Arc<HeldName>>,
     /// Where minted tokens are signed that no core can sign.
     pub(super) tasks: &'a Tasks,
+    /// The core rule set.
+    pub(super) rules: Option<Arc<waf::Rules>>,
 }
 
 /// Builds what a checked configuration would run as, without running it: what only the system or the crypto provider
@@ -107,7 +112,7 @@ pub(super) struct Surroundings<'a> {
 ///
 /// # Errors
 /// The entry that does not work, and why.
-pub fn rehearse(config: &Config, engine: Engine) -> Result<Snapshot, String> {
+pub fn rehearse(config: &Config, engine: Engine, rules: Option<Arc<waf::Rules>>) -> Result<Snapshot, String> {
     let (addresses, stores, tasks) = (BTreeMap::new(), BTreeMap::new(), Tasks::default());
     let metrics = Metrics::new(1);
     let around = Surroundings {
@@ -117,6 +122,7 @@ pub fn rehearse(config: &Config, engine: Engine) -> Result<Snapshot, String> {
         stores: &stores,
         names: &BTreeMap::new(),
         tasks: &tasks,
+        rules,
     };
     Living::default()
         .next(config, engine, &around)
@@ -175,6 +181,7 @@ impl Living {
                 LivingUpstream::next(name, definition, self.upstreams.get(name), &next, around.metrics)?;
             next.upstreams.insert(name.clone(), upstream);
         }
+        next.inspectors = LivingInspectors::next(config, self.inspectors.as_ref(), around.rules.as_ref())?;
         let mut routes = self.routes(config, &engine, &mut next, around.metrics)?;
         let first = routes.len();
         routes.extend(key_routes(first, &next, around.metrics)?);
@@ -274,6 +281,7 @@ impl Living {
                 compress: compress(route, metrics),
                 mirror: self.mirror(route, next, metrics).ok_or_else(|| broken("its mirror is missing"))?,
                 idempotency: self.idempotency(route, next, metrics),
+                inspection: next.inspection(route, metrics).map_err(broken)?,
                 forward_credentials: route.forward_credentials,
                 token,
                 ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))

@@ -16,6 +16,7 @@ mod endpoints;
 mod fetch;
 mod generation;
 mod handover;
+mod inspectors;
 mod issuers;
 mod jobs;
 mod jwks;

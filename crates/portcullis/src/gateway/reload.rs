@@ -138,18 +138,18 @@ impl Reloader {
     /// When a socket can't be bound or names can't become handles; nothing has changed then.
     pub(super) fn publish(&mut self, prepared: Prepared) -> Result<u64, String> {
         let Prepared { checked, stores, jobs, names } = prepared;
-        let Checked { config, material, engine, compiler, fingerprint, warnings, .. } = checked;
+        let Checked { config, material, engine, rules, compiler, fingerprint, warnings, .. } = checked;
         for warning in lines(&warnings) {
             tracing::warn!(warning, "configuration");
         }
         let kept = self.deny.open(config.denied.state.as_deref());
-        let built = kept.and_then(|kept| Ok((kept, self.build(&config, engine, &stores, &names)?))).and_then(
-            |built| {
+        let built = kept
+            .and_then(|kept| Ok((kept, self.build((&config, engine, rules), &stores, &names)?)))
+            .and_then(|built| {
                 let policy = std::thread::Builder::new().name("policy".to_owned());
                 policy.spawn(move || compiler.run()).map_err(|error| error.to_string())?;
                 Ok(built)
-            },
-        );
+            });
         let (kept, Built { sockets, addresses, snapshot, mut living }) = match built {
             Ok(built) => built,
             Err(error) => {
@@ -198,8 +198,7 @@ impl Reloader {
     /// Binds and builds the next generation; what serves is not touched.
     fn build(
         &mut self,
-        config: &Config,
-        engine: Engine,
+        (config, engine, rules): (&Config, Engine, Option<Arc<waf::Rules>>),
         stores: &BTreeMap<Name, Arc<LivingStore>>,
         names: &BTreeMap<Question, Arc<HeldName>>,
     ) -> Result<Built, String> {
@@ -220,6 +219,7 @@ impl Reloader {
             stores,
             names,
             tasks: &self.work,
+            rules,
         };
         let (snapshot, living) =
             self.living.next(config, engine, &around).map_err(|error| error.to_string())?;
@@ -277,7 +277,9 @@ impl Reloader {
     /// Whether the file and its policies say something else now than what was tried last.
     pub(super) fn has_changed(&mut self) -> bool {
         let policies = self.serving.as_ref().and_then(|config| config.policies.as_ref());
-        let now = fingerprint(&self.file, policies.map(|reference| reference.path.as_path()));
+        let rules =
+            self.serving.as_ref().and_then(|config| config.waf.as_ref()).map(|waf| waf.rules.path.as_path());
+        let now = fingerprint(&self.file, policies.map(|reference| reference.path.as_path()), rules);
         std::mem::replace(&mut self.tried, now) != now
     }
 

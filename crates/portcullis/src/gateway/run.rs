@@ -376,12 +376,12 @@ fn destination(target: &LogTarget) -> Destination {
 
 pub(super) fn log_filter(level: LogLevel) -> &'static str {
     match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Error => "error",
-        // h2 warns of what peers do wrong: they must not write our log.
-        LogLevel::Info => "info,h2=error",
-        LogLevel::Trace => "trace",
-        LogLevel::Warn => "warn,h2=error",
+        LogLevel::Debug => "debug,zentinel_modsec=off",
+        LogLevel::Error => "error,zentinel_modsec=off",
+        // h2 warns of what peers do wrong, the rules' engine of what it was given: peers must not write our log.
+        LogLevel::Info => "info,h2=error,zentinel_modsec=off",
+        LogLevel::Trace => "trace,zentinel_modsec=off",
+        LogLevel::Warn => "warn,h2=error,zentinel_modsec=off",
     }
 }
 

@@ -80,10 +80,10 @@ pub(super) const POLL: Duration = Duration::from_secs(2);
 /// How long to wait after an event: writers write several files, and each in several steps.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
-/// The fingerprint of the configuration and its policies as they lie there now; what can't be read counts as empty.
-pub(super) fn fingerprint(file: &Path, directory: Option<&Path>) -> [u8; 32] {
+/// The fingerprint of the configuration, its policies and its core rule set as they lie there now; what can't be read counts as empty.
+pub(super) fn fingerprint(file: &Path, directory: Option<&Path>, rules: Option<&Path>) -> [u8; 32] {
     let sources = directory.and_then(|directory| policies::read(directory).ok()).unwrap_or_default();
-    policies::fingerprint(&std::fs::read_to_string(file).unwrap_or_default(), &sources)
+    policies::fingerprint(&std::fs::read_to_string(file).unwrap_or_default(), &sources, rules)
 }
 
 fn directory(file: &Path) -> Option<&Path> {

@@ -3,6 +3,8 @@
 //! Over HTTP/2 the upstream can say that it took no notice of a request: then its body is read [`again`](Upload::again) from the
 //! start, as long as no more than [`MOST_KEPT`] was taken of it.
 
+mod ahead;
+
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -167,7 +169,12 @@ impl RequestBody {
                     copy.send();
                 }
             }
-            Kind::Passing(reader) => reader.guarded.borrow_mut().copy = Some(Box::new(copy)),
+            Kind::Passing(reader) => {
+                let mut guarded = reader.guarded.borrow_mut();
+                if guarded.kept.iter().all(|piece| copy.take(piece)) {
+                    guarded.copy = Some(Box::new(copy));
+                }
+            }
         }
     }
 

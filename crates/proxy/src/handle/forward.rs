@@ -36,11 +36,17 @@ pub(super) async fn forward(
     let Asked { core, listener, snapshot, canonical, .. } = *asked;
     let chance = || core.trace_ids.chance();
     let upstream = to.choose(&head.headers, &caller.principal.id, record.client, chance);
+    let mut taken = match &route.inspection {
+        None => None,
+        Some(inspection) => {
+            Box::pin(inspection.look(route, asked, head, (&mut *body, upgrade.is_some()), record)).await?
+        }
+    };
     // A kept answer must never be one to an upgrade: over HTTP/2 its success would mean a tunnel.
     let first = match route.idempotency.as_ref().filter(|_| upgrade.is_none()) {
         None => None,
         Some(idempotency) => {
-            match Box::pin(once(idempotency, asked, (head, &mut *body), &caller, record)).await? {
+            match Box::pin(once(idempotency, asked, (head, &mut *body, &mut taken), &caller, record)).await? {
                 None => None,
                 Some((Known::Answered(kept), _)) => return Ok(Outcome::Whole { kept, is_replayed: true }),
                 Some((Known::First(claim), whole)) => Some((claim, whole)),
@@ -59,7 +65,10 @@ pub(super) async fn forward(
     };
     let (claim, mut body) = match first {
         Some((claim, whole)) => (Some(claim), RequestBody::held(whole)),
-        None => (None, RequestBody::new(body, &listener.bounds, pace, &snapshot.reserved)?),
+        None => match taken {
+            Some(body) => (None, body),
+            None => (None, RequestBody::new(body, &listener.bounds, pace, &snapshot.reserved)?),
+        },
     };
     record.sent = body.progress().or_else(|| record.sent.take());
     record.upstream = Some(upstream.name.clone());
@@ -92,17 +101,26 @@ pub(super) async fn forward(
 async fn once(
     idempotency: &Idempotency,
     asked: &Asked<'_>,
-    (head, body): (&Parts, &mut Option<Incoming>),
+    (head, body, taken): (&Parts, &mut Option<Incoming>, &mut Option<RequestBody>),
     caller: &Caller,
     record: &mut Record,
 ) -> Result<Option<(Known, Bytes)>, Refusal> {
     let Some(key) = idempotency.key(head)? else { return Ok(None) };
     let Asked { core, listener, snapshot, canonical, .. } = *asked;
     let most = listener.bounds.body_bytes.min(idempotency.store.bounds().body as u64);
-    let bounds = Bounds { body_bytes: most, ..listener.bounds.clone() };
-    let body = RequestBody::new(body, &bounds, Pace::Uploads, &snapshot.reserved)?;
-    record.sent = body.progress();
-    let whole = body.whole().await?;
+    let whole = match taken.take() {
+        // It is bounded by what is looked at, which may be more.
+        Some(mut body) => {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            body.ahead(most).await?.ok_or(Refusal::BodyTooLarge(most as u64))?
+        }
+        None => {
+            let bounds = Bounds { body_bytes: most, ..listener.bounds.clone() };
+            let body = RequestBody::new(body, &bounds, Pace::Uploads, &snapshot.reserved)?;
+            record.sent = body.progress();
+            body.whole().await?
+        }
+    };
     let request = (head, canonical, &whole);
     let known = idempotency.look(core.id, (&caller.principal.id, key), request, Instant::now())?;
     Ok(Some((known, whole)))

@@ -186,7 +186,9 @@ pub async fn send(
                     to_http2(request, endpoint.tls.is_some()).ok_or_else(protocol)?;
                 }
                 is_reused = !is_stale && !stream.is_first;
-                kept = Kept::Copy(Spare::of(request));
+                // A body that cannot be read again (a held one) must not be left out the second time.
+                let repeats = upload.is_some() || request.body().is_end_stream();
+                kept = if repeats { Kept::Copy(Spare::of(request)) } else { Kept::Nothing };
                 let taken = std::mem::replace(request, Request::new(RequestBody::empty()));
                 // Boxed: it is large, and every request over HTTP/1.1 would carry the room for it.
                 outcome = attempt(Box::pin(stream.send(taken)), bounds).await;
@@ -275,6 +277,8 @@ enum Kept {
     Itself { may_resend: bool },
     /// Everything but its body.
     Copy(Spare),
+    /// Nothing.
+    Nothing,
 }
 
 impl Failure {
@@ -332,6 +336,7 @@ impl Failure {
         };
         let may_have_arrived = matches!(why, Again::Slow | Again::Died);
         match kept {
+            Kept::Nothing => None,
             Kept::Itself { may_resend } => (may_have_arrived && may_resend).then_some(why),
             Kept::Copy(spare) if may_have_arrived && (upload.is_some() || !spare.is_safe()) => None,
             Kept::Copy(spare) => {

@@ -66,7 +66,8 @@ impl Explain {
         let now = gateway::wall_clock();
         let checked = source::checked(&self.config)?;
         let question = Question::read(self, &checked.config)?;
-        let snapshot = gateway::rehearse(&checked.config, checked.engine).map_err(CliError::Unreadable)?;
+        let snapshot = gateway::rehearse(&checked.config, checked.engine, checked.rules)
+            .map_err(CliError::Unreadable)?;
         let site = Site { config: &checked.config, material: &checked.material, snapshot: &snapshot };
         let explained = site.explain(&question, now);
         let text = match self.format {

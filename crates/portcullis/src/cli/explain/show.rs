@@ -25,6 +25,7 @@ impl Explained {
         if let Some(decision) = &way.decision {
             decision.add_to(&mut rows);
         }
+        rows.list("core rule set", way.inspection.clone());
         rows.add("outcome", outcome.text());
         if let Outcome::Forwarded { endpoints, target, .. } = outcome {
             rows.list("endpoints", endpoints.iter().cloned());

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use ::policy::{Facts, Subject, TlsFacts};
 use http::Method;
 use identity::Principal;
+use proxy::inspect::Mode;
 use proxy::normalize::authority::authority;
 use proxy::normalize::canonical_target;
 use proxy::normalize::client::client_address;
@@ -14,6 +15,7 @@ use proxy::normalize::fields::clean_request;
 use proxy::refusal::Refusal;
 use proxy::snapshot::{Listener, Snapshot};
 use serde::Serialize;
+use waf::Strictness;
 
 use super::prove::{Peer, Proven, Shown};
 use super::question::Question;
@@ -58,6 +60,9 @@ pub(super) struct Way {
     pub(super) limits: Vec<LimitNote>,
     pub(super) concurrency: Option<u32>,
     pub(super) decision: Option<Decision>,
+    /// What the core rule set is asked of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) inspection: Option<String>,
 }
 
 /// A limit that the request would be charged to.
@@ -167,6 +172,14 @@ impl Site<'_> {
         let explanation = self.snapshot.engine.explain(&Subject::new(&principal), index, &facts);
         way.decision = Some(Decision::new(&explanation));
         explanation.decision.map_err(Refusal::Denied)?;
+        way.inspection = route.inspection.map(|inspection| {
+            let what = match inspection.mode {
+                Mode::Block => "refused",
+                Mode::Detect => "logged",
+            };
+            let Strictness { paranoia, threshold } = inspection.strictness;
+            format!("at paranoia level {paranoia}, {what} from a score of {threshold} on")
+        });
         self.act(route, target.path(), target.query())
     }
 

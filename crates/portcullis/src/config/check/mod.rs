@@ -14,6 +14,7 @@ mod store;
 mod token;
 mod upgrade;
 mod upstream;
+mod waf;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -54,6 +55,8 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
     let (tokens, key_paths) = check.tokens(tokens, &listeners);
     let upstreams = check.entries(file.upstreams, |check, _, upstream| check.upstream(upstream, &trust));
     let routes = check.routes(file.routes, &listeners, &upstreams, &key_paths);
+    check.rules_for_routes(file.waf.as_ref().map(|waf| waf.span));
+    let waf = check.waf(file.waf);
     let policies = check.policies(file.policies, !routes.is_empty());
     let (access_log, log_level, log_format) = check.telemetry(file.telemetry);
     let admin = check.admin(file.admin);
@@ -72,6 +75,7 @@ pub(super) fn check(file: File, directory: &Path, findings: &mut Vec<Finding>) -
         upstreams,
         routes,
         limits,
+        waf,
         policies,
         access_log,
         log_level,
@@ -95,6 +99,8 @@ struct Check<'a> {
     limits: Section,
     /// Listeners by whose routes other proxies' requests are judged.
     judging: Vec<Spanned<Name>>,
+    /// The first route that is looked through by the core rule set.
+    inspected: Option<Span>,
     /// The claims that any issuer maps, even one with an error: their types, and where each is mapped first.
     claims: BTreeMap<Name, (ClaimKind, Span)>,
 }
@@ -114,6 +120,7 @@ impl<'a> Check<'a> {
             upstreams: Section::new("upstream", file.upstreams.as_ref()),
             limits: Section::new("limit", file.limits.as_ref()),
             judging: Vec::new(),
+            inspected: None,
             claims: BTreeMap::new(),
         }
     }

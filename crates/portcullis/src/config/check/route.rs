@@ -87,6 +87,7 @@ impl Check<'_> {
         let idempotency = raw.idempotency.and_then(spanned);
         let idempotency =
             idempotency.map(|raw| self.idempotency(raw, action.as_ref(), authenticate.as_ref()));
+        let inspection = raw.waf.and_then(spanned).and_then(|waf| self.inspection(waf, action.as_ref()));
         let token = raw.token.and_then(spanned);
         let token = token.and_then(|token| self.tokens.resolve(token.value, token.span, self.findings));
         let credentials = raw.credentials.and_then(spanned);
@@ -114,6 +115,7 @@ impl Check<'_> {
             compress,
             mirror,
             idempotency,
+            inspection,
             forward_credentials: places.forward.is_some(),
         };
         Some((route, places))

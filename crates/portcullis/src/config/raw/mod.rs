@@ -10,6 +10,7 @@ pub(super) mod route;
 pub(super) mod secrets;
 pub(super) mod token;
 pub(super) mod upstream;
+pub(super) mod waf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use self::operation::{Admin, Limit, Policies, Shutdown, Telemetry};
 use self::route::Route;
 use self::secrets::Secrets;
 use self::upstream::Upstream;
+use self::waf::Waf;
 use super::reader::{Entries, Field, Secret};
 use super::values::pattern::Name;
 use super::values::quantity::Count;
@@ -51,6 +53,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) routes: Option<Field<Vec<Field<Route>>>>,
     /// How often.
     pub(in crate::config) limits: Option<Field<Entries<Name, Limit>>>,
+    /// The OWASP core rule set, which routes with `waf` are looked through by. Default: none.
+    pub(in crate::config) waf: Option<Field<Waf>>,
     /// Who may do what: Cedar policies. Without them every request is denied.
     pub(in crate::config) policies: Option<Field<Policies>>,
     /// Logs.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::waf::RouteWaf;
 use crate::config::reader::{Entries, Field};
 use crate::config::values::field::{FieldTemplate, FinalStatus, RouteMethod, SetField};
 use crate::config::values::network::UpgradeProtocol;
@@ -60,6 +61,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) mirror: Option<Field<Mirror>>,
     /// Requests with an `Idempotency-Key` are done once. Default: the field means nothing.
     pub(in crate::config) idempotency: Option<Field<Idempotency>>,
+    /// What its requests are looked through for by the core rule set. Default: nothing.
+    pub(in crate::config) waf: Option<Field<RouteWaf>>,
     /// The caller's `Authorization` field: `strip` (default) it, or `forward` it to the upstream.
     pub(in crate::config) credentials: Option<Field<Credentials>>,
     /// A name of `identity.tokens`: the caller's credential ends at the gateway, and the upstream gets a short token that

@@ -108,7 +108,21 @@ impl Word for Percent {
     }
 }
 
+/// A paranoia level of the core rule set.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Paranoia(pub(in crate::config) u8);
+
+impl Word for Paranoia {
+    const EXPECTED: &'static str = "a whole number from 1 to 4";
+
+    fn parse(text: &str) -> Result<Self, Misread> {
+        let level = digits(text).and_then(|level| u8::try_from(level).ok()).ok_or(Misread::Other)?;
+        if (1..=4).contains(&level) { Ok(Self(level)) } else { Err(Misread::Other) }
+    }
+}
+
 words! {
+    Paranoia: { "type": "integer", "minimum": 1, "maximum": 4 },
     Percent: "^([1-9][0-9]?|100)%$",
     Count: { "type": "integer", "minimum": 1, "maximum": 4_294_967_295_u32 },
     Timespan: "^[0-9]+(ms|s|m|h|d)$",

@@ -48,6 +48,7 @@ fn build(former: &Living, text: &str) -> (Snapshot, Living) {
         stores: &stores,
         names: &BTreeMap::new(),
         tasks: &tasks,
+        rules: None,
     };
     former.next(&checked.config, checked.engine, &around).unwrap()
 }
@@ -112,7 +113,7 @@ fn what_a_route_names_and_is_not_there_is_an_error_and_never_left_out() {
     let broken = |change: fn(&mut Config)| {
         let mut checked = load(&file, wall_clock()).unwrap();
         change(&mut checked.config);
-        rehearse(&checked.config, checked.engine).unwrap_err()
+        rehearse(&checked.config, checked.engine, None).unwrap_err()
     };
     assert_eq!(broken(|config| config.limits.clear()), "route `all`: one of its limits is missing");
     assert_eq!(broken(|config| config.jwt.clear()), "route `all`: one of its token issuers is missing");

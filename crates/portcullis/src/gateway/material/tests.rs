@@ -38,6 +38,7 @@ routes: [{ name: all, on: [edge], path: /**, authenticate: none, respond: { stat
             stores: &BTreeMap::new(),
             names: &BTreeMap::new(),
             tasks: &Tasks::default(),
+            rules: None,
         };
         let (_, living) = Living::default().next(&checked.config, checked.engine, &around).unwrap();
         living.publish(&checked.material, &metrics, wall_clock());

@@ -67,7 +67,12 @@ impl Check<'_> {
         (StoreBounds { ttl, entries, bytes, body }, flat(raw.required).unwrap_or_default())
     }
 
-    pub(super) fn needs_upstream(&mut self, action: Option<&Action>, span: Span, why: &str) {
+    pub(in crate::config::check) fn needs_upstream(
+        &mut self,
+        action: Option<&Action>,
+        span: Span,
+        why: &str,
+    ) {
         if action.is_some_and(|action| !matches!(action, Action::Forward { .. })) {
             self.error(Finding::error(span, format!("{why}, and there is none")));
         }
