@@ -30,7 +30,8 @@ fn read(bytes: &[u8], piece: usize, is_to_head: bool) -> Result<Read, ()> {
             None => break,
         }
     }
-    let (is_whole, goes_on) = (reading.is_whole(), reading.may_go_on());
+    let goes_on = reading.may_go_on();
+    let is_whole = reading.close();
     Ok(Some((response.status().as_u16(), body, trailers, is_whole, goes_on, reading.into_rest().to_vec())))
 }
 
@@ -46,5 +47,6 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(Some((_, body, _, is_whole, goes_on, rest))) = at_once {
         assert!(body.len() + rest.len() <= answer.len(), "more than came");
         assert!(is_whole || !goes_on);
+        assert!(!is_to_head || body.is_empty(), "an answer to HEAD has no body");
     }
 });

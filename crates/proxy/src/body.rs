@@ -13,10 +13,12 @@ pub use response::{ResponseBody, Streamed};
 use crate::lease::LeaseEnd;
 use crate::upstream::Broken;
 
-/// The stable code in the access log of an answer that its upstream did not bring to an end.
+/// The stable code, in the access log and in a gRPC call's trailers, of an answer that its upstream did not bring to an end.
 pub(crate) const BROKE_OFF: &str = "UPSTREAM_BROKE_OFF";
 /// The same for one whose upstream fell silent.
 pub(crate) const UPSTREAM_STALLED: &str = "UPSTREAM_STALLED";
+/// The same for one that could not be compressed.
+pub(crate) const COMPRESSION_FAILED: &str = "COMPRESSION_FAILED";
 
 /// Why a body was cut off; the peer sees an aborted message, or the status of a gRPC call, never a complete one.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +41,13 @@ pub enum BodyError {
     /// Nobody waits for it any more; the reason of its stream's end.
     #[error("the request was given up")]
     GivenUp(#[source] h2::Error),
-    /// The upstream broke off.
+    /// An upstream over HTTP/1.1 broke off.
     #[error("the upstream broke off")]
     Upstream(#[source] Broken),
     /// What compresses it failed.
     #[error("it cannot be compressed")]
     Compression(#[source] std::io::Error),
-    /// The other side broke off.
+    /// The client, or an upstream over HTTP/2, broke off.
     #[error("the other side broke off")]
     Transport(#[from] hyper::Error),
 }

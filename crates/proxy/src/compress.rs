@@ -2,7 +2,7 @@
 //!
 //! **Compressed:** an answer with a body of a type that the route lists, of at least [`Compress::min_bytes`] where its length is known.
 //! It gets `Content-Encoding` and `Vary`, loses `Content-Length` and `Accept-Ranges`, and its strong `ETag` becomes a weak one: the bytes are
-//! others, what they mean is the same. **Never:** what is encoded already or a part (206), what has no content (204, 304), event streams and
+//! others, what they mean is the same. **Never:** what is encoded already or a part (206), what has no content (204, 205, 304), event streams and
 //! gRPC, what says `no-transform` or carries a digest of its bytes or a cookie, and answers of the gateway's own.
 //!
 //! **Bounds:** a core compresses [`MOST`] answers at the same time, the others pass as they are; a step is [`STEP`] bytes, and after

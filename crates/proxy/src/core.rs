@@ -130,7 +130,7 @@ pub struct Core {
     pub(crate) piece: RefCell<Box<[u8]>>,
     /// What is written to upstreams, on its way.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    /// Answers that are being compressed.
+    /// How many answers are being compressed.
     pub(crate) compressing: Rc<Cell<usize>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) gate: Arc<Gate>,

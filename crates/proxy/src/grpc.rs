@@ -12,7 +12,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNa
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use crate::body::{BROKE_OFF, BodyError, UPSTREAM_STALLED};
+use crate::body::{BROKE_OFF, BodyError, COMPRESSION_FAILED, UPSTREAM_STALLED};
 use crate::lease::{LEASE_ENDED, LeaseEnd};
 use crate::refusal::Refusal;
 
@@ -78,9 +78,8 @@ pub(crate) fn cut_off(error: &BodyError) -> Option<HeaderMap> {
     let (status, code) = match error {
         BodyError::LeaseEnded(why) => (lease_status(*why), LEASE_ENDED),
         BodyError::Silent => (DEADLINE_EXCEEDED, UPSTREAM_STALLED),
-        BodyError::Transport(_) | BodyError::Upstream(_) | BodyError::Compression(_) => {
-            (UNAVAILABLE, BROKE_OFF)
-        }
+        BodyError::Transport(_) | BodyError::Upstream(_) => (UNAVAILABLE, BROKE_OFF),
+        BodyError::Compression(_) => (UNAVAILABLE, COMPRESSION_FAILED),
         BodyError::Stalled | BodyError::TooLarge | BodyError::TooSlow | BodyError::GivenUp(_) => return None,
     };
     let mut trailers = HeaderMap::with_capacity(3);

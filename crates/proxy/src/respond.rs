@@ -227,7 +227,7 @@ fn streamed(
     record.status = head.status.as_u16();
     let length = head.headers.remove(CONTENT_LENGTH);
     remove_hop_by_hop(&mut head.headers);
-    // A length counts only where hyper framed by it (or there is no body to frame, as for HEAD).
+    // A length counts only where the body was framed by it (or there is none to frame, as for HEAD).
     if let Some(length) = length
         && (body.is_end_stream() || body.size_hint().exact().is_some())
     {

@@ -44,7 +44,7 @@ pub(crate) struct Tunnel {
     pulse: Rc<Pulse>,
     core: Rc<Core>,
     from_client: Rc<Progress>,
-    /// The upstream's connection, in use until the end, and never again.
+    /// Counts as a request of its upstream until the end.
     _connection: Returning,
     _slot: Option<limit::Slot>,
     _open: Option<OpenTunnel>,
@@ -306,7 +306,7 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// How much is read at once, and at most kept each way.
+/// How much is read at once, of tunnels and of upstreams over HTTP/1.1; and at most kept each way of a tunnel.
 pub(crate) const PIECE: usize = 16 * 1024;
 /// How long nothing is said in a tunnel before it may be closed between two messages.
 const QUIET: Duration = Duration::from_secs(1);

@@ -128,21 +128,6 @@ impl RequestBody {
         Self(if bytes.is_empty() { Kind::Empty } else { Kind::Held(bytes) })
     }
 
-    /// Gives back a piece that was taken and is to be taken again.
-    pub(crate) fn unread(&mut self, piece: Bytes) {
-        match &mut self.0 {
-            Kind::Empty | Kind::Held(_) => self.0 = Kind::Held(piece),
-            Kind::Passing(reader) => {
-                let mut guarded = reader.guarded.borrow_mut();
-                match guarded.read.checked_sub(1) {
-                    // It was kept: it is the last one that was read.
-                    Some(read) => guarded.read = read,
-                    None => guarded.kept.push(piece),
-                }
-            }
-        }
-    }
-
     /// All of it; its trailers are not.
     ///
     /// # Errors

@@ -126,8 +126,8 @@ impl Coder {
         })
     }
 
-    /// True while something is held and whoever reads from the upstream has not had a turn of its own, in which it may come by more. Measured:
-    /// with a flush for each chunk of 1,000 bytes an answer is a sixth longer.
+    /// True while something is held and the upstream may come by more at once: over HTTP/2 its connection's task reads, and needs a turn to. Measured,
+    /// when one read HTTP/1.1, too: with a flush for each chunk of 1,000 bytes an answer was a sixth longer.
     pub(crate) fn may_wait(&mut self) -> bool {
         self.waits = self.waits.saturating_add(1);
         self.holds && self.waits <= WAITS
@@ -232,7 +232,7 @@ impl Encoder {
 const QUALITY: i32 = 3;
 const WINDOW: i32 = 18;
 const LEVEL: u32 = 3;
-/// hyper asks the body of an HTTP/1.1 answer twice in a turn.
+/// Two, since hyper's server asks the body of an answer to an HTTP/1.1 client twice in a turn.
 const WAITS: u8 = 2;
 /// Between the brotli encoder and its output.
 const BUFFER: usize = 4096;

@@ -1,8 +1,9 @@
 //! HTTP/1.1 to an upstream: one request at a time, on a connection that is nobody's task (RFC 9112).
 //!
 //! hyper's client has a task for each connection, channels between that and the request, and buffers for each connection,
-//! used or not. Here the request's own task writes and reads by way of buffers that all connections of a core share, and an
-//! unused connection is a socket and nothing else. What that is worth: tests/bench/README.md, 2026-11-22.
+//! used or not. Here the request's own task writes and reads by way of buffers that all connections of a core share (what is left
+//! of a body when its answer has begun is sent by a task of its own), and an unused connection is a socket and nothing else. What that
+//! is worth: tests/bench/README.md, 2026-11-22.
 //!
 //! INVARIANT: a connection takes another request only when all of the former one was sent, all of its answer was read, nothing
 //! came behind that, and neither side said that it closes.
@@ -57,7 +58,7 @@ pub enum Broken {
     Body,
 }
 
-/// A connection.
+/// A connection to an upstream, with the exchange that is on it.
 #[derive(Debug)]
 pub(super) struct Http1 {
     io: Transport,
@@ -84,7 +85,7 @@ enum Phase {
 /// sent is as it was.
 ///
 /// # Errors
-/// There is none.
+/// No answer came; [`Broken`] says why.
 pub(super) async fn exchange(
     connection: &Rc<RefCell<Http1>>,
     core: &Rc<Core>,
@@ -104,7 +105,8 @@ pub(super) async fn exchange(
 }
 
 /// Lets every other task run that can. What a core was told at once (requests, then answers) is so first read and then sent: to send one
-/// by one wakes the other side each time, which costs more than all that is done here (tests/bench/README.md).
+/// by one wakes the other side each time, which costs more than all that is done here (tests/bench/README.md). Not
+/// `tokio::task::yield_now`, which waits for the driver, too.
 async fn others_first() {
     let mut has_waited = false;
     poll_fn(|cx| {
@@ -176,7 +178,8 @@ impl Http1 {
         let may = self.phase == Phase::Answered && self.reading.may_go_on() && self.sending.is_sent();
         if may {
             // An unused connection holds no memory of a request.
-            (self.phase, self.reading, self.reader) = (Phase::Ready, Reading::default(), None);
+            (self.phase, self.sending, self.reading, self.reader) =
+                (Phase::Ready, Sending::default(), Reading::default(), None);
         }
         may
     }

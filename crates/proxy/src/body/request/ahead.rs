@@ -1,4 +1,4 @@
-//! A body that is read before it is sent on.
+//! A body that is read before it is sent on, or again.
 
 use bytes::Bytes;
 
@@ -6,6 +6,21 @@ use super::{Kind, MOST_KEPT, Progress, RequestBody, next_frame};
 use crate::refusal::Refusal;
 
 impl RequestBody {
+    /// Gives back a piece that was taken and is to be taken again.
+    pub(crate) fn unread(&mut self, piece: Bytes) {
+        match &mut self.0 {
+            Kind::Empty | Kind::Held(_) => self.0 = Kind::Held(piece),
+            Kind::Passing(reader) => {
+                let mut guarded = reader.guarded.borrow_mut();
+                match guarded.read.checked_sub(1) {
+                    // It was kept: it is the last one that was read.
+                    Some(read) => guarded.read = read,
+                    None => guarded.kept.push(piece),
+                }
+            }
+        }
+    }
+
     /// All of it, if that is no more than `most` bytes. It is read again from its start afterwards; only its trailers are lost.
     ///
     /// # Errors

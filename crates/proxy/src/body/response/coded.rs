@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Frame;
+use tokio::time::Instant;
 
-use super::super::BodyError;
 use super::{Polled, Streamed, out_of_time};
+use crate::body::{BodyError, COMPRESSION_FAILED};
 use crate::compress::{Coder, Next};
 use crate::record::Record;
-use tokio::time::Instant;
 
 /// A whole text, compressed.
 #[derive(Debug)]
@@ -129,6 +129,6 @@ fn given(record: &mut Record, data: Bytes) -> Frame<Bytes> {
 }
 
 fn broken(record: &mut Record, error: std::io::Error) -> BodyError {
-    record.code = Some("COMPRESSION_FAILED");
+    record.code = Some(COMPRESSION_FAILED);
     BodyError::Compression(error)
 }

@@ -111,6 +111,7 @@ fn trailers(ahead: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
 const END: &[u8] = b"\r\n0\r\n\r\n";
 /// Bytes of the line that begins a chunk, and of all trailers.
 const MOST_LINE: usize = 8 * 1024;
+/// Fields of all trailers.
 const MOST_TRAILERS: usize = 64;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Heads of HTTP/1.1 messages as the gateway speaks it to an upstream: requests are written, answers are read (RFC 9112).
 //!
 //! **Refused**, where RFC 9112 section 6.3 leaves a choice: an answer with both lengths, with lengths that differ, with a transfer
-//! coding other than `chunked`, or with any to HTTP/1.0. What httparse takes for malformed is: folded lines, white space
+//! coding other than `chunked`, or with any transfer coding in an answer of HTTP/1.0. What httparse takes for malformed is: folded lines, white space
 //! before a colon, control characters.
 
 use std::io::Write as _;

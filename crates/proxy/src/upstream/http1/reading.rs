@@ -6,7 +6,7 @@ use hyper::body::Frame;
 
 use super::head::{self, Framing, Head, MOST_HEAD, Malformed};
 
-/// How far an answer is understood.
+/// How far an answer is understood. Public for the fuzz target `upstream_answer`.
 #[derive(Debug)]
 pub struct Reading {
     /// What came and is not understood yet.

@@ -25,7 +25,9 @@ pub(super) struct Sending {
     left: Bytes,
     /// Nothing is to be written after that.
     is_whole: bool,
+    /// All of it went to the socket.
     is_sent: bool,
+    /// A byte of it did.
     has_begun: bool,
     /// The piece of the body that goes with the head, until something was sent.
     first: Option<Bytes>,

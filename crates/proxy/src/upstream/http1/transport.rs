@@ -21,7 +21,7 @@ impl Transport {
     /// True when there is nothing to read, its end included.
     pub(super) fn is_quiet(&mut self) -> bool {
         match self {
-            // Asks the kernel only after the driver has heard of something.
+            // Asks the kernel only after tokio's driver has heard of something.
             Self::Plain(stream) => {
                 stream.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             }
