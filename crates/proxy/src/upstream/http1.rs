@@ -6,7 +6,8 @@
 //! is worth: tests/bench/README.md, 2026-11-22.
 //!
 //! INVARIANT: a connection takes another request only when all of the former one was sent, all of its answer was read, nothing
-//! came behind that, and neither side said that it closes.
+//! came behind that, and neither side said that it closes. What the kernel has and did not tell yet no proxy can know of (RFC 9112
+//! section 9.2 has no remedy).
 
 mod body;
 mod chunked;
@@ -21,15 +22,15 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::body::Frame;
 use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::body::RequestBody;
+use crate::connection::LINGER;
 use crate::core::Core;
 pub use body::{Http1Body, UpstreamBody};
 pub(super) use head::MOST_HEAD;
@@ -130,22 +131,16 @@ fn upload(connection: &Rc<RefCell<Http1>>, core: &Rc<Core>) {
     }));
 }
 
-/// Gives a connection whose answer has ended back, if it may take another request. What is left of an upload is sent for so
-/// long: who answers early may read on.
-pub(super) fn recycled(
-    connection: Rc<RefCell<Http1>>,
-    core: &Rc<Core>,
-    patience: Duration,
-) -> Option<Rc<RefCell<Http1>>> {
+/// Gives back a connection whose answer has ended, if it may take another request. If not, what is left of an upload is sent for some
+/// seconds: who answers early may read on, but nobody answers for it any more.
+pub(super) fn recycled(connection: Rc<RefCell<Http1>>, core: &Core) -> Option<Rc<RefCell<Http1>>> {
     if connection.borrow_mut().recycle() {
         return Some(connection);
     }
     if connection.borrow().sending.upload.is_some() {
-        let held = core.clone();
         core.tasks.spawn_local(async move {
-            let sent = poll_fn(|cx| connection.borrow_mut().poll_upload(cx, &held));
-            // Whether it came to its end concerns nobody.
-            let _ = timeout(patience, sent).await;
+            sleep(LINGER).await;
+            drop(connection);
         });
     }
     None
@@ -191,6 +186,10 @@ impl Http1 {
         request: &mut Request<RequestBody>,
     ) -> Poll<Result<Response<()>, Broken>> {
         let begins = self.phase == Phase::Ready;
+        // Others ran since it was taken from its pool: what came meanwhile answers nothing that was asked.
+        if begins && !self.io.is_quiet() {
+            return Poll::Ready(Err(Broken::Unsent));
+        }
         if begins || self.sending.goes_on() {
             let mut scratch = core.scratch.borrow_mut();
             scratch.clear();

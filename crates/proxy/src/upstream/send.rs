@@ -65,12 +65,12 @@ impl Returning {
     }
 
     /// Keeps the connection for the next request.
-    pub fn keep(self, core: &Rc<Core>) {
+    pub fn keep(self, core: &Core) {
         let Self { sender, upload, busy, pool, made, is_spent, credential, admitted } = self;
         drop((credential, admitted, upload));
         let Some(Sender::Http1(connection)) = sender.filter(|_| !is_spent) else { return };
-        let Upstream { idle, idle_per_core, timeouts, .. } = *busy.upstream;
-        if let Some(connection) = recycled(connection, core, timeouts.idle) {
+        let Upstream { idle, idle_per_core, .. } = *busy.upstream;
+        if let Some(connection) = recycled(connection, core) {
             core.pools.borrow_mut().put(pool, made, connection, core.tick() + idle, idle_per_core);
         }
     }
@@ -241,6 +241,8 @@ enum Failure {
     Slow,
     /// It switches protocols otherwise than was asked.
     Switched,
+    /// What it answers is no answer.
+    Malformed,
     /// The connection ended before a byte of this request was sent.
     Unsent(Box<Request<RequestBody>>),
     /// The same, of a request that is still with its sender.
@@ -251,6 +253,10 @@ impl From<Broken> for Failure {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Unsent => Self::Untouched,
+            Broken::Malformed(cause) => {
+                tracing::debug!(%cause, "no answer");
+                Self::Malformed
+            }
             broken => {
                 tracing::debug!(cause = %broken, "no answer");
                 Self::Died(Verdict::Broken)
@@ -288,7 +294,7 @@ impl Failure {
             Self::Ended | Self::Late | Self::Slow => {
                 ("timeout", Refusal::UpstreamTimeout(upstream.name.to_string()))
             }
-            Self::Died(_) | Self::Switched | Self::Unsent(_) | Self::Untouched => {
+            Self::Died(_) | Self::Switched | Self::Malformed | Self::Unsent(_) | Self::Untouched => {
                 match progress.and_then(Progress::failure) {
                     Some(refusal) => ("client", refusal),
                     None => ("protocol", Refusal::UpstreamProtocol(upstream.name.to_string())),
@@ -300,7 +306,7 @@ impl Failure {
     /// True if it speaks against the endpoint. A reused connection that died does not: they do when they wait.
     fn is_the_endpoints(&self, is_reused: bool) -> bool {
         match self {
-            Self::Late | Self::Slow | Self::Switched | Self::Died(Verdict::Refused) => true,
+            Self::Late | Self::Slow | Self::Switched | Self::Malformed | Self::Died(Verdict::Refused) => true,
             Self::Died(_) | Self::Unsent(_) | Self::Untouched => !is_reused,
             Self::Ended => false,
         }
@@ -313,9 +319,11 @@ impl Failure {
             | Self::Unsent(_)
             | Self::Untouched
             | Self::Died(Verdict::Broken | Verdict::Unprocessed) => true,
-            Self::Ended | Self::Slow | Self::Switched | Self::Died(Verdict::Refused | Verdict::Reset) => {
-                false
-            }
+            Self::Ended
+            | Self::Slow
+            | Self::Switched
+            | Self::Malformed
+            | Self::Died(Verdict::Refused | Verdict::Reset) => false,
         }
     }
 
@@ -332,7 +340,7 @@ impl Failure {
             Self::Died(Verdict::Refused) => Again::Refused,
             Self::Slow => Again::Slow,
             Self::Died(Verdict::Broken | Verdict::Reset) => Again::Died,
-            Self::Ended | Self::Late | Self::Switched => return None,
+            Self::Ended | Self::Late | Self::Switched | Self::Malformed => return None,
         };
         let may_have_arrived = matches!(why, Again::Slow | Again::Died);
         match kept {

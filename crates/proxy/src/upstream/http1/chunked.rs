@@ -42,7 +42,10 @@ impl Chunked {
                     Status::Complete((length, size)) => {
                         let line = ahead.split_to(length);
                         // Of extensions httparse takes each byte but CR; a line feed would end the line for others.
-                        if length > MOST_LINE || line.iter().filter(|byte| **byte == b'\n').count() > 1 {
+                        let has_one_line = line.iter().filter(|byte| **byte == b'\n').count() == 1;
+                        // And a line without a digit it takes for the last chunk's.
+                        let has_size = line.first().is_some_and(u8::is_ascii_hexdigit);
+                        if length > MOST_LINE || !has_one_line || !has_size {
                             return Err(Malformed::Chunk);
                         }
                         self.0 = if size == 0 { State::Trailers } else { State::Data(size) };
@@ -170,6 +173,9 @@ mod tests {
             "-1\r\n",
             "fffffffffffffffff\r\n",
             "5\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n\r\n\r\n",
+            "5\r\nhello\r\n;x\r\n\r\n",
+            "5\r\nhello\r\n \r\n\r\n",
             "5;a\nb\r\nhello\r\n0\r\n\r\n",
             "0\r\nA : b\r\n\r\n",
             "0\r\n: b\r\n\r\n",

@@ -125,7 +125,12 @@ pub(super) fn parse(ahead: &mut Bytes, is_to_head: bool) -> Result<Option<Head>,
             HeaderValue::from_maybe_shared(ahead.slice_ref(field.value)).map_err(|_| Malformed::Head)?;
         headers.append(name, value);
     }
-    let framing = framing(status, &headers, is_to_head, is_http10)?;
+    let length = content_length(&headers)?;
+    if let Some(length) = length {
+        // Whoever reads it next may read lists, and zeros in front, otherwise.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let framing = framing(status, &headers, length, is_to_head, is_http10)?;
     let keeps_alive = keeps_alive(&headers, is_http10);
     let _ = ahead.split_to(parsed_length);
     let mut response = Response::new(());
@@ -138,10 +143,10 @@ pub(super) fn parse(ahead: &mut Bytes, is_to_head: bool) -> Result<Option<Head>,
 fn framing(
     status: StatusCode,
     headers: &HeaderMap,
+    length: Option<u64>,
     is_to_head: bool,
     is_http10: bool,
 ) -> Result<Framing, Malformed> {
-    let length = content_length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
     if coding.is_some() && (length.is_some() || is_http10 || codings.next().is_some()) {
@@ -244,6 +249,14 @@ mod tests {
             assert_eq!(length(bad).err(), Some(Malformed::Length), "{bad}");
         }
         assert!(read("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_length_is_said_in_one_form() {
+        let head =
+            read("HTTP/1.1 200 OK\r\nContent-Length: 05, 5\r\nContent-Length: 5\r\n\r\n").unwrap().unwrap();
+        let lengths: Vec<_> = head.response.headers().get_all(CONTENT_LENGTH).iter().collect();
+        assert_eq!(lengths, ["5"]);
     }
 
     #[test]

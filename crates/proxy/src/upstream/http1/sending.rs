@@ -93,7 +93,7 @@ impl Sending {
         loop {
             while !self.left.is_empty() {
                 let polled = Pin::new(&mut *io).poll_write(cx, &self.left);
-                let went = ready!(self.wrote(polled))?;
+                let went = ready!(self.wrote(io.is_plain(), polled))?;
                 self.left.advance(went);
             }
             // One piece goes with the head, so that it can be given back with it.
@@ -111,7 +111,7 @@ impl Sending {
             let mut gone = 0;
             while let Some(rest) = scratch.get(gone..).filter(|rest| !rest.is_empty()) {
                 let polled = Pin::new(&mut *io).poll_write(cx, rest);
-                match self.wrote(polled) {
+                match self.wrote(io.is_plain(), polled) {
                     Poll::Ready(went) => gone += went?,
                     Poll::Pending => {
                         self.left = Bytes::copy_from_slice(rest);
@@ -123,13 +123,14 @@ impl Sending {
         }
     }
 
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<Result<usize, Broken>> {
+    /// TLS may have sent a record before it failed at the next one: only of a plain socket's failure it is known that nothing went.
+    fn wrote(&mut self, is_plain: bool, polled: Poll<io::Result<usize>>) -> Poll<Result<usize, Broken>> {
         Poll::Ready(match ready!(polled) {
             Ok(went) if went > 0 => {
                 (self.has_begun, self.first) = (true, None);
                 Ok(went)
             }
-            _ if !self.has_begun => Err(Broken::Unsent),
+            _ if !self.has_begun && is_plain => Err(Broken::Unsent),
             Ok(_) => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
             Err(error) => Err(error.into()),
         })

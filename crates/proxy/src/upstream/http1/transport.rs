@@ -18,6 +18,10 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// True when there is nothing to read, its end included.
     pub(super) fn is_quiet(&mut self) -> bool {
         match self {
