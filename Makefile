@@ -60,11 +60,10 @@ check: $(DENY) ## format, lints (both providers), layering, licences, docs, size
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	.ci/tree
 
-bench: ## CPU per request beside HAProxy, nginx and Envoy: table, figures and plot (15 minutes; BENCH_ROUNDS=3)
-	cargo build --locked --release -p portcullis
-	BENCH_BUILD='cargo build --release' tests/bench/compare.sh
+bench: release ## CPU per request beside HAProxy, nginx and Envoy: table, figures and plot (half an hour with its builds; BENCH_ROUNDS=3)
+	BENCH_BUILD='make release: fat LTO, PGO' tests/bench/compare.sh
 
-release: ## the release build, optimised by the profile of a training load: target/release/portcullis
+release: ## the release build, optimised by the profile of a training load: target/release/portcullis (20 minutes)
 	tests/bench/release.sh
 
 fuzz: $(FUZZ) ## every fuzz target for FUZZ_SECONDS (60)
