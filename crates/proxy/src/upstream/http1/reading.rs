@@ -112,3 +112,82 @@ impl Reading {
         self.ahead
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Status, body, whether it is whole and what came behind it.
+    type Read = (u16, Vec<u8>, bool, Bytes);
+
+    /// None without a head.
+    fn read(answer: &[u8], pieces: &[usize]) -> Result<Option<Read>, Malformed> {
+        let (mut reading, mut at) = (Reading::default(), 0);
+        let mut pieces = pieces.iter().copied().chain(std::iter::repeat(answer.len().max(1)));
+        let mut feed = |reading: &mut Reading| {
+            let end = answer.len().min(at + pieces.next().unwrap());
+            reading.feed(&answer[at..end]);
+            std::mem::replace(&mut at, end) < end
+        };
+        let response = loop {
+            if let Some(response) = reading.head(false)? {
+                break response;
+            }
+            if !feed(&mut reading) {
+                return Ok(None);
+            }
+        };
+        let mut body = Vec::new();
+        loop {
+            while let Some(frame) = reading.frame()? {
+                body.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+            }
+            if !feed(&mut reading) {
+                break;
+            }
+        }
+        let is_whole = reading.close();
+        Ok(Some((response.status().as_u16(), body, is_whole, reading.into_rest())))
+    }
+
+    #[test]
+    fn what_comes_behind_an_answer_keeps_its_connection_from_the_next() {
+        let mut reading = Reading::default();
+        reading.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert!(reading.head(false).unwrap().is_some() && !reading.may_go_on());
+        assert!(reading.frame().unwrap().is_some() && reading.may_go_on());
+        reading.feed(b"HTTP/1.1");
+        assert!(reading.is_whole() && !reading.may_go_on());
+    }
+
+    #[test]
+    fn interim_answers_are_left_out_and_bounded() {
+        let mut reading = Reading::default();
+        reading.feed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(reading.head(false).unwrap().unwrap().status(), StatusCode::NO_CONTENT);
+        let mut reading = Reading::default();
+        reading.feed(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2_000));
+        assert_eq!(reading.head(false).err(), Some(Malformed::HeadTooLarge));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_answer_says_the_same_in_whatever_pieces_it_comes(
+            answer in proptest::sample::select(vec![
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n3\r\nyou\r\n0\r\nX-T: 1\r\n\r\n",
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\nrest",
+                "HTTP/1.0 200 OK\r\n\r\nuntil the end",
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nhi",
+            ]),
+            change in proptest::option::of((0_usize..120, proptest::num::u8::ANY)),
+            pieces in proptest::collection::vec(1_usize..9, 0..40),
+        ) {
+            let mut answer = answer.as_bytes().to_vec();
+            if let Some((place, byte)) = change && let Some(changed) = answer.get_mut(place) {
+                *changed = byte;
+            }
+            proptest::prop_assert_eq!(read(&answer, &pieces), read(&answer, &[]));
+        }
+    }
+}
