@@ -215,8 +215,14 @@ impl Http1 {
                 self.phase = Phase::Answered;
                 return Poll::Ready(Ok(response));
             }
-            if !ready!(self.poll_read(cx, core))? {
-                return Poll::Ready(Err(Broken::Eof));
+            match ready!(self.poll_read(cx, core)) {
+                Ok(true) => {}
+                // Who has begun to answer has taken notice of the request: it is not sent again.
+                Ok(false) | Err(_) if self.reading.has_begun() => {
+                    return Poll::Ready(Err(Malformed::Head.into()));
+                }
+                Ok(false) => return Poll::Ready(Err(Broken::Eof)),
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }

@@ -54,6 +54,12 @@ impl Reading {
         Ok(None)
     }
 
+    /// True when anything came of the answer's head.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.interim > 0 || !self.ahead.is_empty()
+    }
+
     /// The next piece of the body; none when more must come first, or at its end.
     ///
     /// # Errors
