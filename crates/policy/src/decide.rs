@@ -194,6 +194,11 @@ impl Decider {
         if !subject.conforms_to(&generation.claims) {
             return Verdict::denied(DenialReason::Stale);
         }
+        // First: where there are thousands of routes, what this core remembers is nearer than what all share.
+        let remembered = self.recall(generation, slot, subject);
+        if let Some(Remembered::Verdict(verdict)) = remembered {
+            return verdict;
+        }
         let partial = match generation.partial(slot) {
             Some(Partial::Constant(verdict)) => return verdict.clone(),
             Some(partial) => partial,
@@ -202,8 +207,12 @@ impl Decider {
                 return generation.verdict(generation.find_plainly(slot, subject, facts));
             }
         };
-        let find = || Remembered::new(generation, partial, slot, subject, facts);
-        let findings = match (partial, self.remembered(generation, slot, subject, find)) {
+        let remembered = remembered.unwrap_or_else(|| {
+            let found = Remembered::new(generation, partial, slot, subject, facts);
+            self.remember(generation, slot, subject, &found);
+            found
+        });
+        let findings = match (partial, remembered) {
             (_, Remembered::Verdict(verdict)) => return verdict,
             (Partial::Residual(residual), Remembered::Findings(findings)) => {
                 generation.find_in(&residual.of_request, slot, subject, facts, Findings::clone(&findings))
@@ -216,32 +225,22 @@ impl Decider {
         generation.verdict(findings)
     }
 
-    /// What is found for exactly this subject, once. A request that still holds an older generation than the last
-    /// one seen is decided without memory, so that two generations never share it; so is a subject that comes for the first
-    /// time, for most come once.
-    fn remembered(
-        &mut self,
-        generation: &Generation,
-        slot: Slot,
-        subject: &Subject,
-        find: impl FnOnce() -> Remembered,
-    ) -> Remembered {
+    /// What was found for exactly this subject. A request that still holds an older generation than the last one seen is decided
+    /// without memory, so that two generations never share it; so is a subject that comes for the first time, for most come once.
+    fn recall(&mut self, generation: &Generation, slot: Slot, subject: &Subject) -> Option<Remembered> {
         if generation.serial > self.generation {
             self.remembered.clear();
             self.generation = generation.serial;
-        } else if generation.serial < self.generation {
-            return find();
         }
-        if !subject.is_known() {
-            return find();
+        let may = generation.serial == self.generation && subject.is_known();
+        if may { self.remembered.find(&(subject.serial(), slot)) } else { None }
+    }
+
+    /// Keeps it for the next time, by the same rules.
+    fn remember(&mut self, generation: &Generation, slot: Slot, subject: &Subject, found: &Remembered) {
+        if generation.serial == self.generation && subject.is_known() {
+            self.remembered.insert((subject.serial(), slot), found.clone());
         }
-        let key = (subject.serial(), slot);
-        if let Some(found) = self.remembered.find(&key) {
-            return found;
-        }
-        let found = find();
-        self.remembered.insert(key, found.clone());
-        found
     }
 }
 

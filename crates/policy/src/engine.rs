@@ -70,7 +70,8 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 struct Cell {
     is_asked_for: AtomicBool,
-    partial: OnceLock<Partial>,
+    /// Boxed: most cells stay empty, and there are dozens for each route.
+    partial: OnceLock<Box<Partial>>,
 }
 
 impl Engine {
@@ -260,7 +261,7 @@ impl Generation {
 
     /// What the compiler found for `slot`, if it has been there.
     pub(crate) fn partial(&self, slot: Slot) -> Option<&Partial> {
-        self.cell(slot)?.partial.get()
+        self.cell(slot)?.partial.get().map(Box::as_ref)
     }
 
     /// What plain Cedar finds on the policies whose scope can match. `None` if the request cannot be put to Cedar.
@@ -339,7 +340,7 @@ impl Generation {
 
     /// Counts what the shadows of a verdict would have done.
     pub(crate) fn count(&self, verdict: &Verdict) {
-        self.shadows.add(&verdict.shadows);
+        self.shadows.add(verdict.shadows());
     }
 
     /// From here on all policies stay whole.
@@ -352,7 +353,7 @@ impl Generation {
         let (Some(cell), Some(resource)) = (self.cell(slot), self.resource(slot)) else { return };
         cell.partial.get_or_init(|| {
             let (rules, index, schema, stock) = (&self.rules, &self.index, &self.schema, &self.residuals);
-            partial::evaluate(rules, index, schema, stock, resource, slot.kind, slot.action)
+            partial::evaluate(rules, index, schema, stock, resource, slot.kind, slot.action).into()
         });
     }
 

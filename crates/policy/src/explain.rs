@@ -139,7 +139,7 @@ fn explain(generation: &Generation, slot: Slot, subject: &Subject, facts: &Facts
             .map(|(rule, message)| PolicyFault { policy: note(rule), message: message.clone() })
             .collect(),
         shadows: verdict
-            .shadows
+            .shadows()
             .iter()
             .filter_map(|shadow| {
                 Some(ShadowNote {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use cedar_policy::{Policy, PolicySet};
 use miette::Diagnostic;
+use smol_str::SmolStr;
 
 use crate::reads::Reads;
 
@@ -35,9 +35,10 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-/// A policy's `@id("…")`, or its file's name and its number in that file: `orders.cedar#3`.
+/// A policy's `@id("…")`, or its file's name and its number in that file: `orders.cedar#3`. Short ones are kept in place: a log record
+/// needs not look elsewhere for them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PolicyId(Arc<str>);
+pub struct PolicyId(SmolStr);
 
 impl PolicyId {
     /// The id as it stands in logs.

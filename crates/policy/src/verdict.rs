@@ -18,7 +18,8 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Result<(), DenialReason>,
     /// The policies that decided, in the order of their ids.
     pub(crate) policies: Arc<[PolicyId]>,
-    pub(crate) shadows: Arc<[Shadow]>,
+    /// None if there are none: every clone would count on what hardly anybody reads.
+    shadows: Option<Arc<[Shadow]>>,
 }
 
 /// What a `@shadow` policy would have done.
@@ -33,7 +34,12 @@ pub(crate) struct Shadow {
 impl Verdict {
     /// A denial that no policy decided.
     pub(crate) fn denied(reason: DenialReason) -> Self {
-        Self { outcome: Err(reason), policies: Arc::new([]), shadows: Arc::new([]) }
+        Self { outcome: Err(reason), policies: Arc::new([]), shadows: None }
+    }
+
+    /// What the `@shadow` policies would have done.
+    pub(crate) fn shadows(&self) -> &[Shadow] {
+        self.shadows.as_deref().unwrap_or_default()
     }
 
     /// One forbid denies; else one error denies, where Cedar alone would skip the erring policy; else one permit
@@ -78,7 +84,8 @@ impl Verdict {
             })
             .collect();
         shadows.sort_by_key(|shadow| shadow.policy);
-        Self { outcome, policies: policies.into(), shadows: shadows.into() }
+        let shadows = (!shadows.is_empty()).then(|| shadows.into());
+        Self { outcome, policies: policies.into(), shadows }
     }
 }
 

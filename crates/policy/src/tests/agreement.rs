@@ -240,7 +240,7 @@ proptest! {
                 let plain = generation.find_plainly(slot, subject, facts).unwrap();
                 let verdict = generation.verdict(Some(plain.clone()));
                 let shadows: Vec<(PolicyId, bool, bool)> = verdict
-                    .shadows
+                    .shadows()
                     .iter()
                     .map(|shadow| {
                         let rule = &generation.rules[usize::try_from(shadow.policy).unwrap()];
