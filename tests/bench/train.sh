@@ -19,3 +19,4 @@ load rs256 --tokens rs.all --dur 1
 load es256rl --tokens bad --dur 1
 load big --conns 8
 load hs
+load scale-100 --spread 100,1000
