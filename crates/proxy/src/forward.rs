@@ -1,9 +1,11 @@
 //! The request as the upstream gets it: what the gateway knows, in fields that nobody else can set.
 
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Uri};
 use identity::PrincipalKind;
@@ -13,6 +15,7 @@ use tls::Handshake;
 use crate::authenticate::Caller;
 use crate::body::RequestBody;
 use crate::connection::Connection;
+use crate::cors::one;
 use crate::normalize::{Canonical, with_path};
 use crate::refusal::Refusal;
 use crate::route::{Rewrite, Route, filled, remove_spelled};
@@ -22,8 +25,8 @@ use crate::upstream::FieldCredential;
 #[derive(Debug)]
 pub(crate) struct ConnectionFields {
     address: IpAddr,
-    client: HeaderValue,
-    scheme: HeaderValue,
+    scheme: &'static str,
+    /// `X-Forwarded-Client-Cert`.
     certificate: Option<HeaderValue>,
     /// SHA-256 of the client certificate in lower-case hex; empty without one.
     pub(crate) fingerprint: String,
@@ -42,13 +45,109 @@ impl ConnectionFields {
         let fingerprint = peer.map(|p| hex(&p.certificate.fingerprint_sha256)).unwrap_or_default();
         Self {
             address,
-            client: address_value(address),
-            scheme: HeaderValue::from_static(if handshake.is_some() { "https" } else { "http" }),
+            scheme: if handshake.is_some() { "https" } else { "http" },
             certificate: peer.and_then(|peer| client_cert(peer, &fingerprint)),
             fingerprint,
             certificate_name: peer.map(|p| p.certificate.principal.id.to_string()).unwrap_or_default(),
             serial: peer.map(|p| p.certificate.serial.to_ascii_lowercase()).unwrap_or_default(),
         }
+    }
+}
+
+/// A request as its upstream gets it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The caller's, cleaned, with what its route sets.
+    pub request: Request<RequestBody>,
+    /// What only the gateway says; none once it stands among the fields of the request.
+    pub own: Option<OwnFields>,
+}
+
+impl Outgoing {
+    /// The value of a field; none if it is not there, or there more than once.
+    pub(crate) fn one(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        one(self.request.headers(), name).or_else(|| self.own.as_ref()?.hop.get(name))
+    }
+
+    /// The gateway's own fields become fields of the request.
+    pub(crate) fn merge(&mut self) {
+        if let Some(own) = self.own.take() {
+            let headers = self.request.headers_mut();
+            headers.extend(own.hop.fields().iter().cloned());
+            headers.insert(X_REQUEST_ID, id_value(own.trace.trace));
+            if let Ok(mut value) = HeaderValue::from_bytes(&own.trace.encode()) {
+                value.set_sensitive(true);
+                headers.insert(TRACEPARENT, value);
+            }
+        }
+    }
+}
+
+/// What only the gateway says of a request: no caller's field of these names passes, and no route sets one.
+#[derive(Clone, Debug)]
+pub struct OwnFields {
+    hop: Rc<Hop>,
+    trace: Traceparent,
+}
+
+impl OwnFields {
+    /// Writes them as field lines of HTTP/1.1.
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let (id, trace) = (self.trace.trace.encode(), self.trace.encode());
+        let parts: [&[u8]; 6] =
+            [&self.hop.lines, b"x-request-id: ", &id, b"\r\ntraceparent: ", &trace, b"\r\n"];
+        for part in parts {
+            to.extend_from_slice(part);
+        }
+    }
+}
+
+/// The fields that are the same for all requests of one client for one host on a connection: made once and written in one piece, since
+/// to put ten fields into a map for each request takes longer than to route it.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    /// `name: value`, each with its end of line.
+    lines: Box<[u8]>,
+    /// The same as fields, for HTTP/2.
+    fields: OnceCell<Box<[(HeaderName, HeaderValue)]>>,
+}
+
+impl Hop {
+    fn new(client: IpAddr, host: &HeaderValue, connection: &ConnectionFields) -> Self {
+        let ConnectionFields { scheme, certificate, .. } = connection;
+        let mut lines = Vec::with_capacity(512);
+        let mut line = |name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        };
+        let address = client.to_string();
+        line("forwarded", forwarded_value(client, host, scheme).as_bytes());
+        line("x-forwarded-for", address.as_bytes());
+        line("x-real-ip", address.as_bytes());
+        line("x-forwarded-host", host.as_bytes());
+        line("x-forwarded-proto", scheme.as_bytes());
+        if let Some(certificate) = certificate {
+            line("x-forwarded-client-cert", certificate.as_bytes());
+        }
+        line("via", b"1.1 portcullis");
+        Self { lines: lines.into(), fields: OnceCell::new() }
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.fields().iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        self.fields.get_or_init(|| {
+            let lines = self.lines.split(|byte| *byte == b'\n');
+            let fields = lines.filter_map(|line| {
+                let mut parts = line.splitn(2, |byte| *byte == b':');
+                let name = HeaderName::from_bytes(parts.next()?).ok()?;
+                Some((name, HeaderValue::from_bytes(parts.next()?.trim_ascii()).ok()?))
+            });
+            fields.collect()
+        })
     }
 }
 
@@ -64,7 +163,7 @@ pub(crate) fn forwarded(
     rewrite: Option<&Rewrite>,
     about: &About<'_>,
     shown: Shown<'_>,
-) -> Result<Request<RequestBody>, Refusal> {
+) -> Result<Outgoing, Refusal> {
     let target = match rewrite {
         Some(rewrite) => with_path(&rewrite.apply(canonical.target.path())?, canonical.target.query())?,
         None => canonical.target.clone(),
@@ -75,7 +174,7 @@ pub(crate) fn forwarded(
     if !route.remove_fields.is_empty() {
         remove_spelled(&mut head.headers, &route.remove_fields);
     }
-    set_fields(&mut head.headers, canonical, about);
+    head.headers.insert(HOST, canonical.host.value.clone());
     for (name, template) in &route.set_fields {
         head.headers.insert(name.clone(), filled(template, &about.caller.principal, about.client));
     }
@@ -90,7 +189,7 @@ pub(crate) fn forwarded(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = Uri::from(target);
     *request.headers_mut() = std::mem::take(&mut head.headers);
-    Ok(request)
+    Ok(Outgoing { request, own: Some(OwnFields { hop: hop(canonical, about), trace: about.trace }) })
 }
 
 /// What the upstream is shown of the gateway's own.
@@ -113,50 +212,18 @@ pub(crate) struct About<'a> {
     pub connection: &'a Connection,
     /// Its trace.
     pub trace: Traceparent,
-    /// The trace's id as a field value.
-    pub request_id: &'a HeaderValue,
 }
 
-/// At most so many fields are set, so that the map grows once.
-const FIELDS: usize = 10;
-
-fn set_fields(headers: &mut HeaderMap, canonical: &Canonical, about: &About<'_>) {
+fn hop(canonical: &Canonical, about: &About<'_>) -> Rc<Hop> {
     let fields = &about.connection.fields;
-    let client =
-        if about.client == fields.address { fields.client.clone() } else { address_value(about.client) };
-    let host = &canonical.host.value;
-    let forwarded = || forwarded_value(about.client, host, &fields.scheme);
-    headers.reserve(FIELDS);
-    headers.insert(HOST, host.clone());
-    headers.insert(
-        FORWARDED,
-        match about.client == fields.address {
-            true => canonical.host.forwarded.get_or_init(forwarded).clone(),
-            false => forwarded(),
-        },
-    );
-    headers.insert(X_FORWARDED_FOR, client.clone());
-    headers.insert(X_REAL_IP, client);
-    headers.insert(X_FORWARDED_HOST, host.clone());
-    headers.insert(X_FORWARDED_PROTO, fields.scheme.clone());
-    if let Some(certificate) = &fields.certificate {
-        headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
+    let new = || Rc::new(Hop::new(about.client, &canonical.host.value, fields));
+    match about.client == fields.address {
+        true => canonical.host.hop.get_or_init(new).clone(),
+        false => new(),
     }
-    headers.insert(X_REQUEST_ID, about.request_id.clone());
-    if let Ok(mut value) = HeaderValue::from_bytes(&about.trace.encode()) {
-        value.set_sensitive(true);
-        headers.insert(TRACEPARENT, value);
-    }
-    headers.insert(VIA, HeaderValue::from_static("1.1 portcullis"));
 }
 
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Carries the trace id, so that a log line is found by either.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -167,18 +234,13 @@ pub(crate) fn id_value(trace: TraceId) -> HeaderValue {
     value
 }
 
-fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
-}
-
 /// RFC 7239: an IPv6 address is quoted and in brackets, a host with a port is quoted.
-fn forwarded_value(client: IpAddr, host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let (host, scheme) = (host.to_str().unwrap_or_default(), scheme.to_str().unwrap_or_default());
-    let text = match client {
+fn forwarded_value(client: IpAddr, host: &HeaderValue, scheme: &str) -> String {
+    let host = host.to_str().unwrap_or_default();
+    match client {
         IpAddr::V4(v4) => format!("for={v4};host=\"{host}\";proto={scheme}"),
         IpAddr::V6(v6) => format!("for=\"[{v6}]\";host=\"{host}\";proto={scheme}"),
-    };
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("for=unknown"))
+    }
 }
 
 /// Envoy's `X-Forwarded-Client-Cert`: hash, subject, URI and DNS names of the certificate of this very connection. The URI
@@ -210,4 +272,38 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::TraceIds;
+
+    use super::*;
+
+    #[test]
+    fn both_versions_of_http_tell_the_upstream_the_same() {
+        let ids = TraceIds::new();
+        let trace = Traceparent { trace: ids.trace(), parent: ids.span(), sampled: true };
+        let mut connection = ConnectionFields::new("[2001:db8::1]:9".parse().unwrap(), None);
+        connection.certificate = Some(HeaderValue::from_static("Hash=00;Subject=\"CN=a: b\""));
+        let host = HeaderValue::from_static("gw.test:8443");
+        let hop = Rc::new(Hop::new(connection.address, &host, &connection));
+        let own = OwnFields { hop, trace };
+        let mut lines = Vec::new();
+        own.write(&mut lines);
+        let mut outgoing = Outgoing { request: Request::new(RequestBody::empty()), own: Some(own) };
+        assert_eq!(outgoing.one(&HeaderName::from_static("x-real-ip")).unwrap(), "2001:db8::1");
+        outgoing.merge();
+        let fields = outgoing.request.headers();
+        assert_eq!(fields["forwarded"], "for=\"[2001:db8::1]\";host=\"gw.test:8443\";proto=http");
+        assert_eq!(fields["x-request-id"], String::from_utf8_lossy(&trace.trace.encode()).as_ref());
+        let mut told: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect();
+        let lines = String::from_utf8(lines).unwrap();
+        let mut written: Vec<&str> = lines.split_inclusive('\n').collect();
+        told.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(told, written);
+        assert_eq!(told.len(), 9);
+    }
 }

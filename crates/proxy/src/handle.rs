@@ -110,7 +110,7 @@ async fn pipeline(
         Action::Forward { to, rewrite } => {
             let compress = permitted.route.compress.as_ref();
             record.wanted = compress.map(|compress| Box::new(compress.wanted(&head.method, &head.headers)));
-            forward(permitted, (to, rewrite.as_ref()), &asked, head, body, record).await
+            forward(permitted, (to, rewrite.as_deref()), &asked, head, body, record).await
         }
     }
 }
@@ -165,7 +165,7 @@ pub(crate) async fn judge<'a>(
     }
     check_tls_policy(asked)?;
 
-    for limit in &route.edge_limits {
+    for limit in route.edge_limits.iter() {
         limit.charge(core.id, client, &core.anonymous.principal, &route.name)?;
     }
     if let Some(cors) = &route.cors {
@@ -181,7 +181,7 @@ pub(crate) async fn judge<'a>(
     }
     let caller = authenticate(core, connection, &route.authenticate, &head.headers, now).await?;
     record.caller = Some(caller.clone());
-    for limit in &route.limits {
+    for limit in route.limits.iter() {
         limit.charge(core.id, client, &caller.principal, &route.name)?;
     }
     let permit = decide(&facts(asked, head, &caller, record), route, &caller, record)?;

@@ -23,6 +23,7 @@ use crate::addresses::Addresses;
 use crate::authenticate::Caller;
 use crate::body::{RequestBody, next_frame};
 use crate::core::Core;
+use crate::forward::{Outgoing, OwnFields};
 use crate::lease::Lease;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -59,6 +60,7 @@ pub(crate) struct RequestCopy {
 #[derive(Debug)]
 struct Left {
     head: request::Parts,
+    own: Option<OwnFields>,
     token: Option<Bearer>,
     credential: Option<Arc<FieldCredential>>,
     lease: Lease,
@@ -86,7 +88,7 @@ impl RequestCopy {
     pub(crate) fn new(
         mirror: &Arc<Mirror>,
         slot: Slot,
-        request: Request<RequestBody>,
+        Outgoing { request, own }: Outgoing,
         (token, credential): (Option<Bearer>, Option<Arc<FieldCredential>>),
         (caller, permit): (&Caller, &Permit),
         record: &Record,
@@ -95,8 +97,16 @@ impl RequestCopy {
         head.headers.insert(MIRRORED, HeaderValue::from_static("?1"));
         let lease = Lease::new(permit.of_copy(), record.now, record.began, Some(mirror.timeout));
         let principal = caller.principal.clone();
-        let left =
-            Some(Left { head, token, credential, lease, slot, principal, addresses: record.addresses() });
+        let left = Some(Left {
+            head,
+            own,
+            token,
+            credential,
+            lease,
+            slot,
+            principal,
+            addresses: record.addresses(),
+        });
         Self { mirror: mirror.clone(), core: record.core.clone(), left, body: Vec::new() }
     }
 
@@ -144,11 +154,11 @@ impl Drop for RequestCopy {
 impl Left {
     /// Sends it and reads the answer to its end, so that the connection serves the next copy; a long answer is not worth it.
     async fn exchange(self, mirror: &Mirror, core: &Rc<Core>, body: Bytes) -> Result<(), Refusal> {
-        let Self { mut head, token, credential, lease, slot: _slot, principal, addresses } = self;
+        let Self { mut head, own, token, credential, lease, slot: _slot, principal, addresses } = self;
         if let Some(token) = token {
             head.headers.insert(AUTHORIZATION, token.ready().await?);
         }
-        let mut request = Request::from_parts(head, RequestBody::held(body));
+        let mut request = Outgoing { request: Request::from_parts(head, RequestBody::held(body)), own };
         let origin = Origin { principal: &principal, addresses };
         let answer = send(lease, core, &mirror.upstream, &mut request, credential, origin, None).await?;
         let (mut body, mut left) = (answer.response.into_body(), LONGEST_READ);

@@ -16,6 +16,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Uri};
 
 use crate::connection::Connection;
+use crate::forward::Hop;
 use crate::refusal::Refusal;
 use crate::snapshot::Bounds;
 use crate::upgrade::{Asked, asked};
@@ -43,8 +44,8 @@ pub struct HostFacts {
     pub name: Box<str>,
     /// Name and port, for `Host` and `X-Forwarded-Host`.
     pub value: HeaderValue,
-    /// `Forwarded` for requests whose client is the connection's peer.
-    pub(crate) forwarded: OnceCell<HeaderValue>,
+    /// The fields of requests whose client is the connection's peer.
+    pub(crate) hop: OnceCell<Rc<Hop>>,
     /// The host as the client spelled it.
     spelled: Box<[u8]>,
 }
@@ -120,7 +121,7 @@ fn host(head: &Parts, connection: &Connection) -> Result<Rc<HostFacts>, Refusal>
     let host = Rc::new(HostFacts {
         name: authority.host.into(),
         value: value.map_err(|_| Refusal::Authority(authority::AuthorityError::Malformed))?,
-        forwarded: OnceCell::new(),
+        hop: OnceCell::new(),
         spelled: spelled.unwrap_or_default().into(),
     });
     if spelled.is_some() {

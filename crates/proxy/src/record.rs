@@ -19,7 +19,6 @@ use crate::body::Progress;
 use crate::compress::Wanted;
 use crate::connection::Connection;
 use crate::core::{Core, Held};
-use crate::forward::id_value;
 use crate::grpc;
 use crate::normalize::HostFacts;
 use crate::snapshot::Listener;
@@ -33,7 +32,6 @@ pub struct Record {
     pub(crate) now: SystemTime,
     pub(crate) began: Instant,
     pub(crate) trace: Traceparent,
-    pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
     /// A gRPC call: whoever calls reads no other status.
     pub(crate) is_grpc: bool,
@@ -75,7 +73,6 @@ impl Record {
             now: core.now(),
             began: Instant::now(),
             trace,
-            request_id: id_value(trace.trace),
             method: head.method.clone(),
             is_grpc: connection.is_http2() && grpc::is_call(head),
             client: connection.peer_address(),
@@ -110,7 +107,6 @@ impl Record {
             headers.get("traceparent").and_then(|value| Traceparent::parse(value.to_str().ok()?).ok());
         if let Some(theirs) = theirs {
             self.trace = Traceparent { parent: self.trace.parent, ..theirs };
-            self.request_id = id_value(theirs.trace);
         }
     }
 
@@ -131,7 +127,7 @@ impl Record {
             time: self.now,
             trace_id: self.trace.trace,
             listener: self.connection.listener(),
-            route: self.route.and_then(|index| self.snapshot.route(index)).map(|route| route.name.as_ref()),
+            route: self.route.and_then(|index| self.snapshot.route(index)).map(|route| route.name.as_str()),
             client: self.client,
             peer: (peer != self.client).then_some(peer),
             protocol: if self.connection.is_http2() { "HTTP/2" } else { "HTTP/1.1" },
@@ -171,7 +167,7 @@ impl Drop for Record {
             self.core.metrics.refused(core, code);
         }
         if let Some(route) = self.route.and_then(|index| self.snapshot.route(index)) {
-            route.series.record(core, self.status, self.answered_after.unwrap_or(duration));
+            route.answers.record(core, self.status, self.answered_after.unwrap_or(duration));
         }
         self.core.metrics.request_ended(core);
         self.connection.ended(self.core.tick());

@@ -16,7 +16,8 @@ use http::header::HeaderName;
 use http::{Method, StatusCode};
 use limit::Concurrency;
 use policy::RouteIndex;
-use telemetry::RouteSeries;
+use smol_str::SmolStr;
+use telemetry::{AnswerSeries, RouteSeries};
 use tls::Slot;
 
 use crate::authenticate::Authenticate;
@@ -37,33 +38,34 @@ pub use redirect::{Location, LocationPart, Place};
 pub use router::{RouteTie, Router};
 pub use split::{Split, Sticky, Target, When};
 
-/// One route: what it matches is its place in the [`Router`], what it does stands here.
+/// One route: what it matches is its place in the [`Router`], what it does stands here. Small, and what many routes have alike is shared:
+/// where there are thousands, a request meets one that nobody has used for long, and waits for each part of it (tests/bench/README.md).
 #[derive(Debug)]
 pub struct Route {
     /// The name from the configuration; the resource of its policies.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// Its place in the snapshot and in the policy engine.
     pub index: RouteIndex,
     /// Methods it takes; empty means all.
-    pub methods: Vec<Method>,
+    pub methods: Box<[Method]>,
     /// Which proofs a caller must bring.
-    pub authenticate: Authenticate,
+    pub authenticate: Arc<Authenticate>,
     /// Limits by address, charged before authentication.
-    pub edge_limits: Vec<RouteLimit>,
+    pub edge_limits: Arc<[RouteLimit]>,
     /// Limits charged after authentication.
-    pub limits: Vec<RouteLimit>,
+    pub limits: Arc<[RouteLimit]>,
     /// How many requests may be in flight.
     pub concurrency: Option<Arc<Concurrency>>,
     /// What happens to a permitted request.
     pub action: Action,
     /// What may be spoken instead of HTTP.
-    pub upgrades: Vec<Protocol>,
+    pub upgrades: Box<[Protocol]>,
     /// Which unusual paths it refuses.
     pub paths: PathRules,
     /// Fields that it takes from the request to the upstream, in every spelling.
-    pub remove_fields: Vec<HeaderName>,
+    pub remove_fields: Box<[HeaderName]>,
     /// Fields it sets on the request to the upstream.
-    pub set_fields: Vec<(HeaderName, Template)>,
+    pub set_fields: Box<[(HeaderName, Template)]>,
     /// Adds HSTS, nosniff, frame and referrer fields to responses that lack them.
     pub security_fields: bool,
     /// What it changes in the fields of answers.
@@ -75,34 +77,36 @@ pub struct Route {
     /// Where copies of its requests go.
     pub mirror: Option<Arc<Mirror>>,
     /// Its requests are done once for each key.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<Box<Idempotency>>,
     /// What its requests are looked through for.
     pub inspection: Option<Box<Inspection>>,
     /// Lets the caller's `Authorization` field pass to the upstream.
     pub forward_credentials: bool,
     /// A token that takes its place.
-    pub token: Option<RouteToken>,
+    pub token: Option<Box<RouteToken>>,
     /// Its metrics.
     pub series: Arc<RouteSeries>,
+    /// The part of them that every request writes.
+    pub answers: AnswerSeries,
 }
 
 impl Route {
     /// A route for all methods and everybody, without limits, which changes nothing.
     #[must_use]
-    pub fn new(name: Arc<str>, index: RouteIndex, action: Action, series: Arc<RouteSeries>) -> Self {
+    pub fn new(name: SmolStr, index: RouteIndex, action: Action, series: Arc<RouteSeries>) -> Self {
         Self {
             name,
             index,
-            methods: Vec::new(),
-            authenticate: Authenticate::Nobody,
-            edge_limits: Vec::new(),
-            limits: Vec::new(),
+            methods: Box::default(),
+            authenticate: Arc::new(Authenticate::Nobody),
+            edge_limits: Arc::new([]),
+            limits: Arc::new([]),
             concurrency: None,
             action,
-            upgrades: Vec::new(),
+            upgrades: Box::default(),
             paths: PathRules::default(),
-            remove_fields: Vec::new(),
-            set_fields: Vec::new(),
+            remove_fields: Box::default(),
+            set_fields: Box::default(),
             security_fields: false,
             answer_fields: None,
             cors: None,
@@ -112,6 +116,7 @@ impl Route {
             inspection: None,
             forward_credentials: false,
             token: None,
+            answers: series.answers().clone(),
             series,
         }
     }
@@ -125,7 +130,7 @@ pub enum Action {
         /// Where to.
         to: Target,
         /// How the path changes on the way.
-        rewrite: Option<Rewrite>,
+        rewrite: Option<Box<Rewrite>>,
     },
     /// It is answered with the public keys of minted tokens (a JWK Set): for everybody, no policy is asked.
     Keys(Slot<Bytes>),

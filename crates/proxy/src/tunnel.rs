@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::body::{Progress, ResponseBody};
 use crate::connection::{Connection, LINGER};
 use crate::core::Core;
-use crate::forward::X_REQUEST_ID;
+use crate::forward::{X_REQUEST_ID, id_value};
 use crate::lease::{LEASE_ENDED, LeaseInUse};
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::record::Record;
@@ -88,7 +88,7 @@ pub(crate) fn open(
     let (status, stream) = upgrade.tell(&mut head.headers);
     head.status = status;
     head.extensions.clear();
-    head.headers.insert(X_REQUEST_ID, record.request_id.clone());
+    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
     record.status = status.as_u16();
     record.answered_after = Some(record.began.elapsed());
     let from_client = Rc::<Progress>::default();

@@ -21,8 +21,8 @@ pub use log::{LogError, LogFormat, LogLevel, start_log};
 pub use metrics::{Material, Metrics, ResolvedName, SecretStore};
 pub use record::{Record, TlsRecord};
 pub use series::{
-    CompressionSeries, IdempotencySeries, InspectionSeries, LimitSeries, ListenerSeries, MirrorSeries,
-    OpenConnection, OpenTunnel, RouteSeries, TokenSeries,
+    AnswerSeries, CompressionSeries, IdempotencySeries, InspectionSeries, LimitSeries, ListenerSeries,
+    MirrorSeries, OpenConnection, OpenTunnel, RouteSeries, TokenSeries,
 };
 pub use trace::{SpanId, TraceError, TraceId, TraceIds, Traceparent};
 pub use upstream::{EndpointState, Pressure, UpstreamSeries};

@@ -2,11 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range).
+/// Clones are the same.
 #[derive(Debug)]
-pub(crate) struct PerCore<T>(Box<[Padded<T>]>);
+pub(crate) struct PerCore<T>(Arc<[Padded<T>]>);
+
+impl<T> Clone for PerCore<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 /// 128 bytes: the prefetcher of x86 fetches cache lines in pairs.
 #[derive(Debug, Default)]

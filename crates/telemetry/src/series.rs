@@ -13,25 +13,27 @@ use crate::per_core::{Counter, Level, PerCore, Words};
 /// What a route answered, and how long it took.
 #[derive(Debug)]
 pub struct RouteSeries {
-    answers: PerCore<Answers>,
+    answers: AnswerSeries,
     pub(crate) tunnels: Level,
 }
 
+/// The answers of a route; clones are the same. Who has one beside the handle of its series finds its counters one step sooner.
+#[derive(Clone, Debug)]
+pub struct AnswerSeries(PerCore<Answers>);
+
+/// What every answer counts lies side by side.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Answers {
+    nanoseconds: AtomicU64,
     by_class: [AtomicU64; CLASSES.len()],
     by_duration: [AtomicU64; BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
 }
 
-impl RouteSeries {
-    pub(crate) fn new(cores: usize) -> Self {
-        Self { answers: PerCore::new(cores), tunnels: Level::new(cores) }
-    }
-
+impl AnswerSeries {
     /// Counts an answered request: its status, and the time from its head to the end of its answer.
     pub fn record(&self, core: usize, status: u16, duration: Duration) {
-        let Some(answers) = self.answers.on(core) else { return };
+        let Some(answers) = self.0.on(core) else { return };
         let class = usize::from(status / 100).wrapping_sub(1).min(CLASSES.len() - 1);
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| *bound < nanoseconds);
@@ -45,6 +47,23 @@ impl RouteSeries {
             }
         }
     }
+}
+
+impl RouteSeries {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self { answers: AnswerSeries(PerCore::new(cores)), tunnels: Level::new(cores) }
+    }
+
+    /// Its answers.
+    #[must_use]
+    pub const fn answers(&self) -> &AnswerSeries {
+        &self.answers
+    }
+
+    /// Counts an answered request, see [`AnswerSeries::record`].
+    pub fn record(&self, core: usize, status: u16, duration: Duration) {
+        self.answers.record(core, status, duration);
+    }
 
     /// Counts a tunnel that was opened, open until the guard is dropped.
     #[must_use]
@@ -56,7 +75,7 @@ impl RouteSeries {
     /// Status classes with their counts.
     pub(crate) fn classes(&self) -> [(&'static str, u64); CLASSES.len()] {
         let mut sums = CLASSES.map(|class| (class, 0));
-        for answers in self.answers.iter() {
+        for answers in self.answers.0.iter() {
             for ((_, sum), count) in sums.iter_mut().zip(&answers.by_class) {
                 *sum += count.load(Ordering::Relaxed);
             }
@@ -69,7 +88,7 @@ impl RouteSeries {
         let bounds = BOUNDS.iter().map(|bound| Duration::from_nanos(*bound).as_secs_f64());
         let mut buckets: Vec<_> = bounds.chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
         let mut sum = 0.0;
-        for answers in self.answers.iter() {
+        for answers in self.answers.0.iter() {
             sum += Duration::from_nanos(answers.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
             for ((_, total), count) in buckets.iter_mut().zip(&answers.by_duration) {
                 *total += count.load(Ordering::Relaxed);

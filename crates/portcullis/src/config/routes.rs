@@ -66,7 +66,7 @@ pub struct Route {
 }
 
 /// Which proofs a caller must bring.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Authenticate {
     /// None.
     None,
@@ -77,7 +77,7 @@ pub enum Authenticate {
 }
 
 /// A proof that a route can ask for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Proof {
     /// A token of this issuer.
     Jwt(Name),

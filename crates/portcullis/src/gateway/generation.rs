@@ -32,7 +32,7 @@ use super::listeners::{LivingListener, bounds, redirect_port};
 use super::material::{note_certificate, note_trust};
 use super::names::{HeldName, HostName, Question, questions};
 use super::pools::PoolKeys;
-use super::routes::compress;
+use super::routes::{Alike, compress};
 use super::slots::Held;
 use super::stores::{LivingStore, Tasks};
 use super::tokens::LivingToken;
@@ -71,7 +71,7 @@ pub(super) struct Living {
 /// The buckets of a limit.
 #[derive(Clone, Debug)]
 pub(super) struct LivingLimit {
-    definition: model::Limit,
+    pub(super) definition: model::Limit,
     pub(super) limit: RouteLimit,
 }
 
@@ -238,7 +238,7 @@ impl Living {
         next: &mut Self,
         metrics: &Metrics,
     ) -> Result<Vec<Route>, BuildError> {
-        let mut routes = Vec::with_capacity(config.routes.len());
+        let (mut routes, mut alike) = (Vec::with_capacity(config.routes.len()), Alike::default());
         for (place, route) in config.routes.iter().enumerate() {
             let broken = |reason: &str| BuildError::new(format!("route `{}`", route.name), reason);
             let index = engine.route(route.name.as_str()).ok_or_else(|| broken("policies do not know it"))?;
@@ -246,11 +246,8 @@ impl Living {
                 return Err(broken("its place differs between routes and policies"));
             }
             let action = next.action(&route.action).ok_or_else(|| broken("its upstream is missing"))?;
-            let named =
-                next.named_limits(&route.limits).ok_or_else(|| broken("one of its limits is missing"))?;
-            let (edge, later): (Vec<_>, Vec<_>) =
-                named.into_iter().partition(|limit| limit.definition.at_edge);
-            let limits = |limits: Vec<LivingLimit>| limits.into_iter().map(|living| living.limit).collect();
+            let (edge_limits, limits) =
+                alike.limits(next, &route.limits).ok_or_else(|| broken("one of its limits is missing"))?;
             let concurrency = route.concurrency.map(|cap| self.cap(&route.name, cap.get()));
             if let Some(cap) = &concurrency {
                 next.concurrency.insert(route.name.clone(), Arc::clone(cap));
@@ -259,24 +256,24 @@ impl Living {
                 None => None,
                 Some(name) => {
                     let token = next.tokens.get(name).ok_or_else(|| broken("its token is missing"))?;
-                    Some(token.of_route(engine).map_err(|reason| broken(&reason))?)
+                    Some(token.of_route(engine).map_err(|reason| broken(&reason))?.into())
                 }
             };
             let answer = &route.answer_fields;
             routes.push(Route {
-                methods: route.methods.clone(),
-                authenticate: next
-                    .authenticate(&route.authenticate)
+                methods: route.methods.as_slice().into(),
+                authenticate: alike
+                    .authenticate(next, &route.authenticate)
                     .ok_or_else(|| broken("one of its token issuers is missing"))?,
-                edge_limits: limits(edge),
-                limits: limits(later),
+                edge_limits,
+                limits,
                 concurrency,
                 paths: route.paths,
-                remove_fields: route.remove_fields.clone(),
-                set_fields: route.set_fields.clone(),
+                remove_fields: route.remove_fields.as_slice().into(),
+                set_fields: route.set_fields.as_slice().into(),
                 security_fields: route.security_fields,
                 answer_fields: (*answer != AnswerFields::default()).then(|| Box::new(answer.clone())),
-                upgrades: route.upgrades.clone(),
+                upgrades: route.upgrades.as_slice().into(),
                 cors: route.cors.clone().map(|rules| Box::new(Cors::new(rules))),
                 compress: compress(route, metrics),
                 mirror: self.mirror(route, next, metrics).ok_or_else(|| broken("its mirror is missing"))?,
@@ -284,7 +281,7 @@ impl Living {
                 inspection: next.inspection(route, metrics).map_err(broken)?,
                 forward_credentials: route.forward_credentials,
                 token,
-                ..Route::new((&route.name).into(), index, action, metrics.route(route.name.as_str()))
+                ..Route::new(route.name.as_str().into(), index, action, metrics.route(route.name.as_str()))
             });
         }
         Ok(routes)
@@ -299,7 +296,7 @@ impl Living {
     }
 
     /// `None` if one of them is missing: without it more would pass.
-    fn named_limits(&self, names: &[Name]) -> Option<Vec<LivingLimit>> {
+    pub(super) fn named_limits(&self, names: &[Name]) -> Option<Vec<LivingLimit>> {
         names.iter().map(|name| self.limits.get(name).cloned()).collect()
     }
 

@@ -1,15 +1,18 @@
 //! What a route needs of a generation: proofs, and what lives on to the next one (slots in flight, copies, keys).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use limit::Concurrency;
 use proxy::authenticate;
 use proxy::compress::Compress;
 use proxy::idempotency::{Idempotency, Store};
+use proxy::limits::RouteLimit;
 use proxy::mirror::Mirror;
 use telemetry::Metrics;
 
-use super::generation::Living;
+use super::generation::{Living, LivingLimit};
 use crate::config::model::{self, Authenticate, Name, Proof};
 
 impl Living {
@@ -70,12 +73,49 @@ impl Living {
         route: &model::Route,
         next: &mut Self,
         metrics: &Metrics,
-    ) -> Option<Idempotency> {
+    ) -> Option<Box<Idempotency>> {
         let (bounds, required) = route.idempotency?;
         let former = self.keys.get(&route.name).filter(|store| *store.bounds() == bounds);
         let store = former.map_or_else(|| Store::new(bounds), Arc::clone);
         next.keys.insert(route.name.clone(), Arc::clone(&store));
-        Some(Idempotency { required, store, series: metrics.idempotency(route.name.as_str()) })
+        Some(Box::new(Idempotency { required, store, series: metrics.idempotency(route.name.as_str()) }))
+    }
+}
+
+/// What routes have alike, made once for all of them: a request then finds in the cache what another route's has used.
+#[derive(Default)]
+pub(super) struct Alike<'a> {
+    proofs: HashMap<&'a Authenticate, Arc<authenticate::Authenticate>>,
+    limits: HashMap<&'a [Name], (Limits, Limits)>,
+}
+
+type Limits = Arc<[RouteLimit]>;
+
+impl<'a> Alike<'a> {
+    /// Which proofs a route wants; `None` if an issuer is missing.
+    pub(super) fn authenticate(
+        &mut self,
+        of: &Living,
+        wanted: &'a Authenticate,
+    ) -> Option<Arc<authenticate::Authenticate>> {
+        Some(match self.proofs.entry(wanted) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => place.insert(Arc::new(of.authenticate(wanted)?)).clone(),
+        })
+    }
+
+    /// A route's limits, those at the edge first; `None` if one of them is missing.
+    pub(super) fn limits(&mut self, of: &Living, names: &'a [Name]) -> Option<(Limits, Limits)> {
+        Some(match self.limits.entry(names) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
+                let (edge, later): (Vec<_>, Vec<_>) =
+                    of.named_limits(names)?.into_iter().partition(|limit| limit.definition.at_edge);
+                let limits =
+                    |limits: Vec<LivingLimit>| limits.into_iter().map(|living| living.limit).collect();
+                place.insert((limits(edge), limits(later))).clone()
+            }
+        })
     }
 }
 

@@ -109,7 +109,7 @@ impl LivingToken {
         let name = format!("jwks/{}", self.minter.name);
         let series = metrics.route(&name);
         Route {
-            methods: vec![Method::GET, Method::HEAD],
+            methods: [Method::GET, Method::HEAD].into(),
             ..Route::new(name.into(), index, Action::Keys(self.keys.shown()), series)
         }
     }

@@ -26,7 +26,7 @@ impl Living {
     pub(super) fn action(&self, action: &model::Action) -> Option<Action> {
         Some(match action {
             model::Action::Forward { to, rewrite } => {
-                Action::Forward { to: self.target(to)?, rewrite: rewrite.clone() }
+                Action::Forward { to: self.target(to)?, rewrite: rewrite.clone().map(Box::new) }
             }
             model::Action::Redirect { status, to } => Action::Redirect { status: *status, to: to.clone() },
             model::Action::Respond { status, body } => {

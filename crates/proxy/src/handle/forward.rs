@@ -84,7 +84,7 @@ pub(super) async fn forward(
     let shown = Shown { token, credential: credential.as_deref() };
     let mut request = forwarded(head, body, canonical, route, rewrite, &about, shown)?;
     if let Some(upgrade) = &mut upgrade {
-        upgrade.ask(request.headers_mut(), || core.trace_ids.trace().to_bytes());
+        upgrade.ask(request.request.headers_mut(), || core.trace_ids.trace().to_bytes());
     }
     let lease = Lease::new(permit, record.now, record.began, ends);
     if let Some(claim) = claim {
@@ -138,7 +138,7 @@ fn copied(
 ) -> Option<RequestCopy> {
     let shown = mirror.upstream.shown().and_then(|credential| {
         let mint = |token| minted(token, &mirror.upstream.name, asked, head, caller, record);
-        Ok((route.token.as_ref().map(mint).transpose()?, credential))
+        Ok((route.token.as_deref().map(mint).transpose()?, credential))
     });
     let Ok((token, credential)) = shown else {
         mirror.series.counted(asked.core.id.index(), "unavailable");
@@ -153,11 +153,5 @@ fn copied(
 }
 
 fn about<'a>(asked: &Asked<'a>, caller: &'a Caller, record: &'a Record) -> About<'a> {
-    About {
-        caller,
-        client: record.client,
-        connection: asked.connection,
-        trace: record.trace,
-        request_id: &record.request_id,
-    }
+    About { caller, client: record.client, connection: asked.connection, trace: record.trace }
 }

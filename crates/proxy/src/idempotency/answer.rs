@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use hyper::body::{Body as _, Frame};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use super::store::{Claim, Kept};
 use crate::addresses::Addresses;
 use crate::authenticate::Caller;
-use crate::body::{RequestBody, next_frame};
+use crate::body::next_frame;
 use crate::core::Core;
+use crate::forward::Outgoing;
 use crate::lease::Lease;
 use crate::normalize::fields::remove_hop_by_hop;
 use crate::refusal::Refusal;
@@ -30,7 +31,7 @@ pub(crate) async fn exchange(
     (lease, slot): (Lease, Option<limit::Slot>),
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     credential: Option<Arc<FieldCredential>>,
     (caller, addresses): (Caller, Addresses),
 ) -> Result<Outcome, Refusal> {

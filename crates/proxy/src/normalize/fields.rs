@@ -51,7 +51,7 @@ impl Reserved {
 /// Two `Authorization` fields, unknown expectations and transfer codings are refused.
 pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(), Refusal> {
     let (mut credentials, mut crumbs, mut codings) = (0, 0, 0);
-    let mut takes_trailers = false;
+    let (mut takes_trailers, mut has_host) = (false, false);
     let mut unwanted: Vec<HeaderName> = Vec::new();
     // One pass: most requests have nothing to remove but `Host`.
     for (name, value) in headers.iter() {
@@ -76,7 +76,8 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
                 takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 unwanted.push(name.clone());
             }
-            "content-length" | "expect" | "host" | "keep-alive" | "proxy-connection" | "upgrade" => {
+            "host" => has_host = true,
+            "content-length" | "expect" | "keep-alive" | "proxy-connection" | "upgrade" => {
                 unwanted.push(name.clone());
             }
             other if reserved.contains(other) => unwanted.push(name.clone()),
@@ -85,6 +86,9 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
     }
     if credentials > 1 {
         return Err(Refusal::SeveralCredentials);
+    }
+    if has_host {
+        headers.remove(HOST);
     }
     for name in unwanted {
         headers.remove(name);

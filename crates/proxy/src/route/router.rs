@@ -1,13 +1,12 @@
 //! The one order in which routes are tried: exact host over wildcard over any, then the longest literal path (exact over
 //! prefix of the same length), then the method. Ties are configuration errors.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
-
+// Its hash is fast: the keys are the configuration's, so nobody outside can make them meet.
+use hashbrown::HashMap;
 use http::Method;
 use http::header::HeaderValue;
 use policy::RouteIndex;
+use smol_str::SmolStr;
 
 use super::{HostPattern, PathPattern, Route};
 use crate::refusal::Refusal;
@@ -17,16 +16,16 @@ use crate::refusal::Refusal;
 #[error("routes `{first}` and `{second}` match the same requests")]
 pub struct RouteTie {
     /// The route that stands first.
-    pub first: Arc<str>,
+    pub first: SmolStr,
     /// The route that repeats it.
-    pub second: Arc<str>,
+    pub second: SmolStr,
 }
 
 /// The routes of one listener, by their place in the snapshot.
 #[derive(Debug, Default)]
 pub struct Router {
     /// Of the gateway itself, whatever the host.
-    own: HashMap<String, Candidate>,
+    own: HashMap<SmolStr, Candidates>,
     exact: HashMap<String, Paths>,
     /// Longest suffix first.
     wildcard: Vec<(String, Paths)>,
@@ -36,15 +35,23 @@ pub struct Router {
 
 #[derive(Debug, Default)]
 struct Paths {
-    exact: HashMap<String, Vec<Candidate>>,
-    prefix: HashMap<String, Vec<Candidate>>,
+    exact: HashMap<SmolStr, Candidates>,
+    prefix: HashMap<SmolStr, Candidates>,
+}
+
+/// The routes of one path.
+#[derive(Debug, Default)]
+struct Candidates {
+    /// The only one, if it takes every method: nothing else needs to be looked at.
+    only: Option<RouteIndex>,
+    all: Vec<Candidate>,
 }
 
 #[derive(Debug)]
 struct Candidate {
     index: RouteIndex,
-    name: Arc<str>,
-    methods: Vec<Method>,
+    name: SmolStr,
+    methods: Box<[Method]>,
 }
 
 impl Router {
@@ -59,23 +66,11 @@ impl Router {
             HostPattern::Exact(host) => self.exact.entry(host.clone()).or_default(),
             HostPattern::Wildcard(suffix) => self.wildcard(suffix),
         };
-        let slot = match path {
-            PathPattern::Exact(path) => paths.exact.entry(path.clone()),
-            PathPattern::Prefix(path) => paths.prefix.entry(path.clone()),
+        let candidates = match path {
+            PathPattern::Exact(path) => paths.exact.entry(path.into()),
+            PathPattern::Prefix(path) => paths.prefix.entry(path.into()),
         };
-        let candidate = Candidate::new(route);
-        match slot {
-            Entry::Vacant(slot) => {
-                slot.insert(vec![candidate]);
-            }
-            Entry::Occupied(mut slot) => {
-                if let Some(tied) = slot.get().iter().find(|known| known.shares_a_method(&candidate)) {
-                    return Err(RouteTie { first: tied.name.clone(), second: candidate.name });
-                }
-                slot.get_mut().push(candidate);
-            }
-        }
-        Ok(())
+        candidates.or_default().add(Candidate::new(route))
     }
 
     /// Adds a route of the gateway itself at exactly this path of every host; add it after the others.
@@ -86,12 +81,12 @@ impl Router {
         let own = Candidate::new(route);
         let hosts =
             self.exact.values().chain(self.wildcard.iter().map(|(_, paths)| paths)).chain([&self.any]);
-        let taken = hosts.filter_map(|paths| paths.exact.get(path)).flatten();
-        if let Some(tied) = taken.chain(self.own.get(path)).find(|known| known.shares_a_method(&own)) {
+        let mut taken =
+            hosts.filter_map(|paths| paths.exact.get(path)).flat_map(|candidates| &candidates.all);
+        if let Some(tied) = taken.find(|known| known.shares_a_method(&own)) {
             return Err(RouteTie { first: tied.name.clone(), second: own.name });
         }
-        self.own.insert(path.to_owned(), own);
-        Ok(())
+        self.own.entry(path.into()).or_default().add(own)
     }
 
     fn wildcard(&mut self, suffix: &str) -> &mut Paths {
@@ -116,18 +111,19 @@ impl Router {
     /// # Errors
     /// No route, or none that takes the method.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<RouteIndex, Refusal> {
-        let candidates = match self.own.get(path) {
-            Some(own) => std::slice::from_ref(own),
-            None => self.of_host(host, path).ok_or(Refusal::NoRoute)?,
-        };
-        candidates.iter().find(|c| c.takes(method)).map(|c| c.index).ok_or_else(|| {
-            let methods: Vec<&str> = candidates.iter().flat_map(|c| &c.methods).map(Method::as_str).collect();
+        let own = self.own.get(path);
+        let Candidates { only, all } = own.or_else(|| self.of_host(host, path)).ok_or(Refusal::NoRoute)?;
+        if let Some(index) = only {
+            return Ok(*index);
+        }
+        all.iter().find(|c| c.takes(method)).map(|c| c.index).ok_or_else(|| {
+            let methods: Vec<&str> = all.iter().flat_map(|c| &c.methods).map(Method::as_str).collect();
             let allow = HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static(""));
             Refusal::MethodNotAllowed { allow }
         })
     }
 
-    fn of_host(&self, host: &str, path: &str) -> Option<&[Candidate]> {
+    fn of_host(&self, host: &str, path: &str) -> Option<&Candidates> {
         let wildcard =
             self.wildcard.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
         self.exact
@@ -136,6 +132,17 @@ impl Router {
             .chain(wildcard.map(|(_, paths)| paths))
             .chain([&self.any])
             .find_map(|paths| paths.find(path))
+    }
+}
+
+impl Candidates {
+    fn add(&mut self, candidate: Candidate) -> Result<(), RouteTie> {
+        if let Some(tied) = self.all.iter().find(|known| known.shares_a_method(&candidate)) {
+            return Err(RouteTie { first: tied.name.clone(), second: candidate.name });
+        }
+        self.only = (self.all.is_empty() && candidate.methods.is_empty()).then_some(candidate.index);
+        self.all.push(candidate);
+        Ok(())
     }
 }
 
@@ -154,7 +161,7 @@ impl Candidate {
 }
 
 impl Paths {
-    fn find(&self, path: &str) -> Option<&[Candidate]> {
+    fn find(&self, path: &str) -> Option<&Candidates> {
         if let Some(candidates) = self.exact.get(path) {
             return Some(candidates);
         }

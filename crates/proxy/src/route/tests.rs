@@ -7,7 +7,7 @@ fn route(place: u32, methods: &[Method]) -> Route {
     let action = Action::Respond { status: StatusCode::OK, body: Bytes::new() };
     let series = telemetry::Metrics::new(1).route("r");
     Route {
-        methods: methods.to_vec(),
+        methods: methods.into(),
         ..Route::new(format!("r{place}").into(), RouteIndex(place), action, series)
     }
 }

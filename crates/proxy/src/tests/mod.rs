@@ -209,13 +209,16 @@ impl Scene {
             breaker: None,
         };
         let route = |index, action, token| Route {
-            methods: if index == 0 { Vec::new() } else { vec![http::Method::GET, http::Method::HEAD] },
-            authenticate: self.authenticate.clone(),
+            methods: if index == 0 { Box::default() } else { [http::Method::GET, http::Method::HEAD].into() },
+            authenticate: Arc::new(self.authenticate.clone()),
             token,
             ..Route::new(self.name.into(), RouteIndex(index), action, metrics.route("all"))
         };
-        let mut routes =
-            vec![route(0, Action::Forward { to: Target::One(Arc::new(upstream)), rewrite: None }, token)];
+        let mut routes = vec![route(
+            0,
+            Action::Forward { to: Target::One(Arc::new(upstream)), rewrite: None },
+            token.map(Box::new),
+        )];
         let mut router = Router::default();
         router.add(&HostPattern::Any, &PathPattern::Prefix(String::new()), &routes[0]).unwrap();
         if let Some(keys) = &self.keys {

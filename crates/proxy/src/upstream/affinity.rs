@@ -7,10 +7,11 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use identity::PrincipalKind;
 
 use super::Origin;
+use crate::forward::Outgoing;
 
 /// What keeps requests together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,15 +26,11 @@ pub enum HashKey {
 
 impl HashKey {
     /// The key of a request; none if the field is not there, or there more than once.
-    pub(super) fn of(&self, origin: Origin<'_>, fields: &HeaderMap) -> Option<u64> {
+    pub(super) fn of(&self, origin: Origin<'_>, request: &Outgoing) -> Option<u64> {
         match self {
             Self::Address => Some(address(origin.addresses.client.ip())),
             Self::Principal => Some(caller(origin)),
-            Self::Field(name) => {
-                let mut values = fields.get_all(name).iter();
-                let value = values.next()?;
-                values.next().is_none().then(|| hash(value.as_bytes()))
-            }
+            Self::Field(name) => request.one(name).map(|value| hash(value.as_bytes())),
         }
     }
 }
@@ -111,11 +108,12 @@ impl fmt::Write for Fnv {
 mod tests {
     use std::net::SocketAddr;
 
-    use http::HeaderValue;
+    use http::{HeaderValue, Request};
     use identity::Principal;
 
     use super::*;
     use crate::addresses::Addresses;
+    use crate::body::RequestBody;
 
     #[test]
     fn keys_are_who_where_or_what_a_field_says_once() {
@@ -124,7 +122,7 @@ mod tests {
             let client = SocketAddr::new(address.parse().unwrap(), 1);
             Origin { principal: &nobody, addresses: Addresses::new(client, client) }
         };
-        let none = HeaderMap::new();
+        let none = Outgoing { request: Request::new(RequestBody::empty()), own: None };
         let of = |key: &HashKey, from: &str| key.of(origin(from), &none);
         assert_eq!(of(&HashKey::Address, "10.0.0.1"), of(&HashKey::Address, "::ffff:10.0.0.1"));
         assert_ne!(of(&HashKey::Address, "10.0.0.1"), of(&HashKey::Address, "10.0.0.2"));
@@ -135,11 +133,11 @@ mod tests {
         );
         let field = HashKey::Field(HeaderName::from_static("x-tenant"));
         assert_eq!(of(&field, "10.0.0.1"), None);
-        let mut fields = HeaderMap::new();
-        fields.append("x-tenant", HeaderValue::from_static("a"));
+        let mut fields = Outgoing { request: Request::new(RequestBody::empty()), own: None };
+        fields.request.headers_mut().append("x-tenant", HeaderValue::from_static("a"));
         let one = field.of(origin("10.0.0.1"), &fields);
         assert_eq!((one, one.is_some()), (field.of(origin("10.0.0.9"), &fields), true));
-        fields.append("x-tenant", HeaderValue::from_static("b"));
+        fields.request.headers_mut().append("x-tenant", HeaderValue::from_static("b"));
         assert_eq!(field.of(origin("10.0.0.1"), &fields), None);
     }
 

@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::affinity::{HashKey, fraction, scattered, weight};
@@ -14,6 +13,7 @@ use super::budget::Budget;
 use super::health::Ejection;
 use super::{Endpoint, EndpointSet, Origin, Upstream};
 use crate::core::Core;
+use crate::forward::Outgoing;
 
 /// How requests are spread over several endpoints.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,10 +54,10 @@ impl Balancing {
     }
 
     /// What keeps a request together with others.
-    pub(super) fn key(&self, origin: Origin<'_>, fields: &HeaderMap) -> Option<u64> {
+    pub(super) fn key(&self, origin: Origin<'_>, request: &Outgoing) -> Option<u64> {
         match &self.balance {
             Balance::RoundRobin | Balance::LeastLoaded => None,
-            Balance::ConsistentHash(key) => key.of(origin, fields),
+            Balance::ConsistentHash(key) => key.of(origin, request),
         }
     }
 }

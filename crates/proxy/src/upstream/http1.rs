@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Response};
 use hyper::body::Frame;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::sleep;
@@ -32,6 +32,7 @@ use tokio::time::sleep;
 use crate::body::RequestBody;
 use crate::connection::LINGER;
 use crate::core::Core;
+use crate::forward::Outgoing;
 pub use body::{Http1Body, UpstreamBody};
 pub(super) use head::MOST_HEAD;
 pub use head::Malformed;
@@ -90,7 +91,7 @@ enum Phase {
 pub(super) async fn exchange(
     connection: &Rc<RefCell<Http1>>,
     core: &Rc<Core>,
-    request: &mut Request<RequestBody>,
+    request: &mut Outgoing,
 ) -> Result<Response<UpstreamBody>, Broken> {
     others_first().await;
     let response = poll_fn(|cx| connection.borrow_mut().poll_answer(cx, core, request)).await?;
@@ -98,7 +99,7 @@ pub(super) async fn exchange(
     let mut held = connection.borrow_mut();
     if held.sending.goes_on() {
         // The client may read the answer when it has sent everything, and not before.
-        held.sending.upload = Some(std::mem::replace(request.body_mut(), RequestBody::empty()));
+        held.sending.upload = Some(std::mem::replace(request.request.body_mut(), RequestBody::empty()));
         upload(connection, core);
     }
     let rest = (!held.reading.is_whole()).then(|| connection.clone());
@@ -183,7 +184,7 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
-        request: &mut Request<RequestBody>,
+        request: &mut Outgoing,
     ) -> Poll<Result<Response<()>, Broken>> {
         let begins = self.phase == Phase::Ready;
         // Others ran since it was taken from its pool: what came meanwhile answers nothing that was asked.
@@ -197,7 +198,7 @@ impl Http1 {
                 self.sending = Sending::begin(request, &mut scratch);
                 self.phase = Phase::Asked;
             }
-            let body = request.body_mut();
+            let body = request.request.body_mut();
             match self.sending.poll(cx, &mut self.io, &mut scratch, body) {
                 // It may have answered before it took no more.
                 Poll::Ready(Err(Broken::Io(_))) => self.sending.refuse(),
@@ -211,7 +212,7 @@ impl Http1 {
             }
         }
         loop {
-            if let Some(response) = self.reading.head(*request.method() == Method::HEAD)? {
+            if let Some(response) = self.reading.head(*request.request.method() == Method::HEAD)? {
                 self.phase = Phase::Answered;
                 return Poll::Ready(Ok(response));
             }

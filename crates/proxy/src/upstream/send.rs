@@ -22,6 +22,7 @@ use super::{Endpoint, FieldCredential, Origin, Upstream};
 use crate::addresses::Addresses;
 use crate::body::{Progress, RequestBody, Upload};
 use crate::core::Core;
+use crate::forward::Outgoing;
 use crate::lease::Lease;
 use crate::refusal::Refusal;
 use crate::upgrade::Upgrade;
@@ -124,20 +125,20 @@ pub async fn send(
     lease: Lease,
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    request: &mut Request<RequestBody>,
+    outgoing: &mut Outgoing,
     credential: Option<Arc<FieldCredential>>,
     origin: Origin<'_>,
     upgrade: Option<&Upgrade>,
 ) -> Result<Answer, Refusal> {
     let admitted = Admitted::admit(core, upstream, origin).await?;
     let unresolved = || Refusal::UpstreamUnresolved(upstream.name.to_string());
-    let progress = request.body().progress();
+    let progress = outgoing.request.body().progress();
     let endpoints = upstream.endpoints.now();
     let protocol = || Refusal::UpstreamProtocol(upstream.name.to_string());
-    let key = upstream.balancing.key(origin, request.headers());
+    let key = upstream.balancing.key(origin, outgoing);
     let (mut tries, mut place) =
         Tries::begin(upstream, &endpoints, key, core.tick()).ok_or_else(unresolved)?;
-    let upload = if upstream.protocol.is_shared() { request.body().upload() } else { None };
+    let upload = if upstream.protocol.is_shared() { outgoing.request.body().upload() } else { None };
     let client = upstream.protocol.announces(origin.addresses).map(|(_, addresses)| addresses);
     let mut is_stale = false;
     loop {
@@ -171,17 +172,20 @@ pub async fn send(
         let (outcome, kept, is_reused);
         match &mut sender {
             Sender::Http1(connection) => {
+                let request = &mut outgoing.request;
                 if request.version() == Version::HTTP_2 {
                     to_http1(request).ok_or_else(protocol)?;
                 }
                 is_reused = is_pooled;
                 let may_resend =
                     (is_reused || tries.may_resend(&endpoints)) && request.body().is_end_stream();
-                outcome = attempt(exchange(connection, core, request), bounds).await;
-                kept = Kept::Itself { may_resend: may_resend && is_safe(request.method()) };
+                outcome = attempt(exchange(connection, core, outgoing), bounds).await;
+                kept = Kept::Itself { may_resend: may_resend && is_safe(outgoing.request.method()) };
             }
             Sender::Http2(_) if upgrade.is_some() => return Err(protocol()),
             Sender::Http2(stream) => {
+                outgoing.merge();
+                let request = &mut outgoing.request;
                 if request.version() != Version::HTTP_2 {
                     to_http2(request, endpoint.tls.is_some()).ok_or_else(protocol)?;
                 }
@@ -215,7 +219,7 @@ pub async fn send(
             upstream.failed(core, &endpoints, endpoint);
             admitted.as_ref().inspect(|admitted| admitted.failed(core));
         }
-        let again = failure.again(kept, request, upload.as_ref());
+        let again = failure.again(kept, &mut outgoing.request, upload.as_ref());
         is_stale = is_reused && again.is_some_and(|why| why != Again::Refused && why != Again::Slow);
         let next = again.and_then(|why| {
             if is_stale { Some(place) } else { tries.again(core, (upstream, &endpoints), why) }

@@ -267,8 +267,8 @@ pub(super) const UNSETTABLE: [&str; 13] = [
 ];
 
 /// Fields, and beginnings of names, that the gateway sets itself.
-pub(super) const GATEWAY: [&str; 5] =
-    ["forwarded", "x-forwarded-", "x-request-id", "traceparent", "tracestate"];
+pub(super) const GATEWAY: [&str; 6] =
+    ["forwarded", "x-forwarded-", "x-real-ip", "x-request-id", "traceparent", "tracestate"];
 
 /// Fields whose value would be a secret written into the file.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -313,6 +313,7 @@ mod tests {
             "host",
             "connection",
             "X-Forwarded-For",
+            "X-Real-IP",
             "Forwarded",
             "authorization",
             "a b",

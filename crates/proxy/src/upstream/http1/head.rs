@@ -9,12 +9,12 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use httparse::{ParserConfig, Status};
 use hyper::body::Body as _;
 
 use super::chunked::Chunked;
-use crate::body::RequestBody;
+use crate::forward::Outgoing;
 use crate::normalize::fields::list;
 
 /// How the body of a request is framed.
@@ -67,7 +67,7 @@ pub enum Malformed {
 }
 
 /// Writes the head of a request whose target is in origin form.
-pub(super) fn write(request: &Request<RequestBody>, to: &mut Vec<u8>) -> Encoding {
+pub(super) fn write(Outgoing { request, own }: &Outgoing, to: &mut Vec<u8>) -> Encoding {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     for part in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
         to.extend_from_slice(part.as_bytes());
@@ -75,6 +75,7 @@ pub(super) fn write(request: &Request<RequestBody>, to: &mut Vec<u8>) -> Encodin
     for (name, value) in request.headers() {
         field(to, name.as_str(), value.as_bytes());
     }
+    own.as_ref().inspect(|own| own.write(to));
     let body = request.body();
     let encoding = if body.is_end_stream() {
         // Servers may insist on a length where the method lets them expect content (RFC 9110 section 8.6).
@@ -201,7 +202,10 @@ const OWN_FIELDS: usize = 6;
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
+    use crate::body::RequestBody;
 
     fn read(text: &str) -> Result<Option<Head>, Malformed> {
         parse(&mut Bytes::copy_from_slice(text.as_bytes()), false)
@@ -219,7 +223,7 @@ mod tests {
             *request.uri_mut() = "/a?b".parse().unwrap();
             request.headers_mut().insert("host", HeaderValue::from_static("h"));
             let mut bytes = Vec::new();
-            let encoding = write(&request, &mut bytes);
+            let encoding = write(&Outgoing { request, own: None }, &mut bytes);
             (String::from_utf8(bytes).unwrap(), encoding)
         };
         let head = "GET /a?b HTTP/1.1\r\nhost: h\r\n\r\n".to_owned();

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::Request;
 use http::header::{HeaderMap, HeaderName, TRAILER};
 use hyper::body::{Body as _, Frame};
 use tokio::io::AsyncWrite as _;
@@ -13,6 +12,7 @@ use tokio::io::AsyncWrite as _;
 use super::head::{self, Encoding, field};
 use super::{Broken, Transport};
 use crate::body::RequestBody;
+use crate::forward::Outgoing;
 use crate::normalize::fields::list;
 
 /// How far a request is sent.
@@ -52,9 +52,9 @@ impl Drop for Uploader {
 
 impl Sending {
     /// Writes the head of a request.
-    pub(super) fn begin(request: &Request<RequestBody>, to: &mut Vec<u8>) -> Self {
+    pub(super) fn begin(request: &Outgoing, to: &mut Vec<u8>) -> Self {
         let encoding = head::write(request, to);
-        let fields = request.headers().get_all(TRAILER).into_iter().flat_map(list);
+        let fields = request.request.headers().get_all(TRAILER).into_iter().flat_map(list);
         let announced = match encoding {
             Encoding::Chunked => fields.filter_map(|name| HeaderName::from_bytes(name).ok()).collect(),
             Encoding::Empty | Encoding::Length(_) => Vec::new(),
