@@ -82,7 +82,8 @@ class Ways:
 
     def check(self, way):
         """(passed, failed, skipped, complaints) of one way, `h1` or `h2`."""
-        bin = programs(); echo = subprocess.Popen([os.path.join(bin, "python"), "-c", ECHO], stdout=subprocess.PIPE, text=True, env=dict(os.environ, WEBSOCKETS_MAX_FRAGMENTS="1000000")); haproxy = None
+        with self.lock: bin = programs()
+        echo = subprocess.Popen([os.path.join(bin, "python"), "-c", ECHO], stdout=subprocess.PIPE, text=True, env=dict(os.environ, WEBSOCKETS_MAX_FRAGMENTS="1000000")); haproxy = None
         try:
             port = int(echo.stdout.readline())
             with Gateway() as gateway, tempfile.TemporaryDirectory() as directory:

@@ -11,7 +11,7 @@ pub(crate) use request::{Upload, discard, next_frame};
 pub use response::{ResponseBody, Streamed};
 
 use crate::lease::LeaseEnd;
-use crate::upstream::Broken;
+use crate::upstream::ExchangeError;
 
 /// The stable code, in the access log and in a gRPC call's trailers, of an answer that its upstream did not bring to an end.
 pub(crate) const BROKE_OFF: &str = "UPSTREAM_BROKE_OFF";
@@ -43,7 +43,7 @@ pub enum BodyError {
     GivenUp(#[source] h2::Error),
     /// An upstream over HTTP/1.1 broke off.
     #[error("the upstream broke off")]
-    Upstream(#[source] Broken),
+    Upstream(#[source] ExchangeError),
     /// What compresses it failed.
     #[error("it cannot be compressed")]
     Compression(#[source] std::io::Error),

@@ -127,9 +127,9 @@ pub struct Core {
     /// Open tunnels, for their clocks.
     pub(crate) tunnels: RefCell<Slab<Rc<Pulse>>>,
     /// What is read of tunnels and upstreams, on its way.
-    pub(crate) piece: RefCell<Box<[u8]>>,
+    pub(crate) read_buffer: RefCell<Box<[u8]>>,
     /// What is written to upstreams, on its way.
-    pub(crate) scratch: RefCell<Vec<u8>>,
+    pub(crate) write_buffer: RefCell<Vec<u8>>,
     /// How many answers are being compressed.
     pub(crate) compressing: Rc<Cell<usize>>,
     pub(crate) draining: Cell<bool>,
@@ -291,8 +291,8 @@ fn run(
         connections: RefCell::default(),
         leases: RefCell::new(Leases::new(Instant::now())),
         tunnels: RefCell::default(),
-        piece: RefCell::new(vec![0; PIECE].into()),
-        scratch: RefCell::default(),
+        read_buffer: RefCell::new(vec![0; PIECE].into()),
+        write_buffer: RefCell::default(),
         compressing: Rc::default(),
         draining: Cell::new(false),
         gate,

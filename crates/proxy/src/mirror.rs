@@ -158,9 +158,9 @@ impl Left {
         if let Some(token) = token {
             head.headers.insert(AUTHORIZATION, token.ready().await?);
         }
-        let mut request = Outgoing { request: Request::from_parts(head, RequestBody::held(body)), own };
+        let mut outgoing = Outgoing { request: Request::from_parts(head, RequestBody::held(body)), own };
         let origin = Origin { principal: &principal, addresses };
-        let answer = send(lease, core, &mirror.upstream, &mut request, credential, origin, None).await?;
+        let answer = send(lease, core, &mirror.upstream, &mut outgoing, credential, origin, None).await?;
         let (mut body, mut left) = (answer.response.into_body(), LONGEST_READ);
         while let Some(frame) = next_frame(&mut body).await {
             let Ok(frame) = frame else { return Ok(()) };

@@ -153,7 +153,7 @@ impl Tunnel {
             }
             let before = (out.bytes(), back.bytes());
             let sides = (Pin::new(&mut client), Pin::new(&mut upstream));
-            let ends = both(cx, (&mut out, &mut back), sides, &mut core.piece.borrow_mut());
+            let ends = both(cx, (&mut out, &mut back), sides, &mut core.read_buffer.borrow_mut());
             self.from_client.add(out.bytes() - before.0);
             self.lease.record().bytes_out += back.bytes() - before.1;
             pulse.beat(core.tick(), before != (out.bytes(), back.bytes()), &out, &back);

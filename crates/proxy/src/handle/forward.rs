@@ -82,17 +82,17 @@ pub(super) async fn forward(
     }
     let about = about(asked, &caller, record);
     let shown = Shown { token, credential: credential.as_deref() };
-    let mut request = forwarded(head, body, canonical, route, rewrite, &about, shown)?;
+    let mut outgoing = forwarded(head, body, canonical, route, rewrite, &about, shown)?;
     if let Some(upgrade) = &mut upgrade {
-        upgrade.ask(request.request.headers_mut(), || core.trace_ids.trace().to_bytes());
+        upgrade.ask(outgoing.request.headers_mut(), || core.trace_ids.trace().to_bytes());
     }
     let lease = Lease::new(permit, record.now, record.began, ends);
     if let Some(claim) = claim {
         let whose = (caller, record.addresses());
-        return Box::pin(exchange(claim, (lease, slot), core, upstream, request, credential, whose)).await;
+        return Box::pin(exchange(claim, (lease, slot), core, upstream, outgoing, credential, whose)).await;
     }
     let origin = Origin { principal: &caller.principal, addresses: record.addresses() };
-    let sent = send(lease, core, upstream, &mut request, credential, origin, upgrade.as_deref());
+    let sent = send(lease, core, upstream, &mut outgoing, credential, origin, upgrade.as_deref());
     let answer = Box::new(sent.await?);
     Ok(Outcome::Answered { answer, slot, upgrade })
 }

@@ -31,7 +31,7 @@ pub(crate) async fn exchange(
     (lease, slot): (Lease, Option<limit::Slot>),
     core: &Rc<Core>,
     upstream: &Arc<Upstream>,
-    mut request: Outgoing,
+    mut outgoing: Outgoing,
     credential: Option<Arc<FieldCredential>>,
     (caller, addresses): (Caller, Addresses),
 ) -> Result<Outcome, Refusal> {
@@ -39,7 +39,7 @@ pub(crate) async fn exchange(
     let (own, upstream) = (core.clone(), upstream.clone());
     core.tasks.spawn_local(async move {
         let origin = Origin { principal: &caller.principal, addresses };
-        let outcome = match send(lease, &own, &upstream, &mut request, credential, origin, None).await {
+        let outcome = match send(lease, &own, &upstream, &mut outgoing, credential, origin, None).await {
             Ok(answer) => keep(claim, answer, slot, &own, &upstream).await,
             Err(refusal) => Err(refusal),
         };

@@ -34,15 +34,15 @@ use crate::connection::LINGER;
 use crate::core::Core;
 use crate::forward::Outgoing;
 pub use body::{Http1Body, UpstreamBody};
+pub use head::AnswerError;
 pub(super) use head::MOST_HEAD;
-pub use head::Malformed;
 pub use reading::Reading;
 use sending::Sending;
 pub(crate) use transport::Transport;
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum ExchangeError {
     /// The connection had ended before a byte of the request was sent.
     #[error("the connection had ended")]
     Unsent,
@@ -54,7 +54,7 @@ pub enum Broken {
     Eof,
     /// What came is no answer.
     #[error("the answer is malformed: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] AnswerError),
     /// The body of the request broke off.
     #[error("the body of the request broke off")]
     Body,
@@ -83,23 +83,23 @@ enum Phase {
     Answered,
 }
 
-/// Sends a request, whose target is in origin form, and waits for the head of its answer. A request of which [nothing](Broken::Unsent) was
+/// Sends a request, whose target is in origin form, and waits for the head of its answer. A request of which [nothing](ExchangeError::Unsent) was
 /// sent is as it was.
 ///
 /// # Errors
-/// No answer came; [`Broken`] says why.
+/// No answer came; [`ExchangeError`] says why.
 pub(super) async fn exchange(
     connection: &Rc<RefCell<Http1>>,
     core: &Rc<Core>,
-    request: &mut Outgoing,
-) -> Result<Response<UpstreamBody>, Broken> {
+    outgoing: &mut Outgoing,
+) -> Result<Response<UpstreamBody>, ExchangeError> {
     others_first().await;
-    let response = poll_fn(|cx| connection.borrow_mut().poll_answer(cx, core, request)).await?;
+    let response = poll_fn(|cx| connection.borrow_mut().poll_answer(cx, core, outgoing)).await?;
     others_first().await;
     let mut held = connection.borrow_mut();
     if held.sending.goes_on() {
         // The client may read the answer when it has sent everything, and not before.
-        held.sending.upload = Some(std::mem::replace(request.request.body_mut(), RequestBody::empty()));
+        held.sending.upload = Some(std::mem::replace(outgoing.request.body_mut(), RequestBody::empty()));
         upload(connection, core);
     }
     let rest = (!held.reading.is_whole()).then(|| connection.clone());
@@ -184,24 +184,24 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
-        request: &mut Outgoing,
-    ) -> Poll<Result<Response<()>, Broken>> {
+        outgoing: &mut Outgoing,
+    ) -> Poll<Result<Response<()>, ExchangeError>> {
         let begins = self.phase == Phase::Ready;
         // Others ran since it was taken from its pool: what came meanwhile answers nothing that was asked.
         if begins && !self.io.is_quiet() {
-            return Poll::Ready(Err(Broken::Unsent));
+            return Poll::Ready(Err(ExchangeError::Unsent));
         }
         if begins || self.sending.goes_on() {
-            let mut scratch = core.scratch.borrow_mut();
-            scratch.clear();
+            let mut buffer = core.write_buffer.borrow_mut();
+            buffer.clear();
             if begins {
-                self.sending = Sending::begin(request, &mut scratch);
+                self.sending = Sending::begin(outgoing, &mut buffer);
                 self.phase = Phase::Asked;
             }
-            let body = request.request.body_mut();
-            match self.sending.poll(cx, &mut self.io, &mut scratch, body) {
+            let body = outgoing.request.body_mut();
+            match self.sending.poll(cx, &mut self.io, &mut buffer, body) {
                 // It may have answered before it took no more.
-                Poll::Ready(Err(Broken::Io(_))) => self.sending.refuse(),
+                Poll::Ready(Err(ExchangeError::Io(_))) => self.sending.refuse(),
                 Poll::Ready(Err(broken)) => {
                     if let Some(piece) = self.sending.unsent() {
                         body.unread(piece);
@@ -212,7 +212,7 @@ impl Http1 {
             }
         }
         loop {
-            if let Some(response) = self.reading.head(*request.request.method() == Method::HEAD)? {
+            if let Some(response) = self.reading.head(*outgoing.request.method() == Method::HEAD)? {
                 self.phase = Phase::Answered;
                 return Poll::Ready(Ok(response));
             }
@@ -220,9 +220,9 @@ impl Http1 {
                 Ok(true) => {}
                 // Who has begun to answer has taken notice of the request: it is not sent again.
                 Ok(false) | Err(_) if self.reading.has_begun() => {
-                    return Poll::Ready(Err(Malformed::Head.into()));
+                    return Poll::Ready(Err(AnswerError::Head.into()));
                 }
-                Ok(false) => return Poll::Ready(Err(Broken::Eof)),
+                Ok(false) => return Poll::Ready(Err(ExchangeError::Eof)),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
@@ -232,10 +232,10 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         loop {
             if self.is_broken {
-                return Poll::Ready(Some(Err(Broken::Body)));
+                return Poll::Ready(Some(Err(ExchangeError::Body)));
             }
             if let Some(frame) = self.reading.frame()? {
                 return Poll::Ready(Some(Ok(frame)));
@@ -250,15 +250,15 @@ impl Http1 {
                 return Poll::Pending;
             };
             if !read? && !self.reading.close() {
-                return Poll::Ready(Some(Err(Broken::Eof)));
+                return Poll::Ready(Some(Err(ExchangeError::Eof)));
             }
         }
     }
 
     /// Reads what is there; false at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<io::Result<bool>> {
-        let mut piece = core.piece.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut piece);
+        let mut room = core.read_buffer.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut room);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
         let read = buffer.filled();
         self.reading.feed(read);
@@ -267,15 +267,15 @@ impl Http1 {
 
     fn poll_upload(&mut self, cx: &mut Context<'_>, core: &Core) -> Poll<()> {
         let Some(mut body) = self.sending.upload.take() else { return Poll::Ready(()) };
-        let mut scratch = core.scratch.borrow_mut();
-        scratch.clear();
-        match self.sending.poll(cx, &mut self.io, &mut scratch, &mut body) {
+        let mut buffer = core.write_buffer.borrow_mut();
+        buffer.clear();
+        match self.sending.poll(cx, &mut self.io, &mut buffer, &mut body) {
             Poll::Pending => {
                 self.sending.upload = Some(body);
                 return Poll::Pending;
             }
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Broken::Body)) => {
+            Poll::Ready(Err(ExchangeError::Body)) => {
                 // Of a request that has no end nobody shall read the answer's.
                 self.is_broken = true;
                 self.reader.take().inspect(Waker::wake_by_ref);

@@ -14,7 +14,7 @@ use super::admission::Admitted;
 use super::balance::{Again, Balance, Tries};
 use super::connect::connect;
 use super::health::Health;
-use super::http1::{Broken, Transport, UpstreamBody, exchange, recycled};
+use super::http1::{ExchangeError, Transport, UpstreamBody, exchange, recycled};
 use super::http2::{Verdict, to_http1, to_http2};
 use super::pool::Sender;
 use super::spare::{Spare, is_safe};
@@ -253,16 +253,16 @@ enum Failure {
     Untouched,
 }
 
-impl From<Broken> for Failure {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Unsent => Self::Untouched,
-            Broken::Malformed(cause) => {
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Unsent => Self::Untouched,
+            ExchangeError::Malformed(cause) => {
                 tracing::debug!(%cause, "no answer");
                 Self::Malformed
             }
-            broken => {
-                tracing::debug!(cause = %broken, "no answer");
+            error => {
+                tracing::debug!(cause = %error, "no answer");
                 Self::Died(Verdict::Broken)
             }
         }

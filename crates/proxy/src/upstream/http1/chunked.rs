@@ -5,7 +5,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 use hyper::body::Frame;
 
-use super::head::Malformed;
+use super::head::AnswerError;
 
 /// Where in a chunked body its reader is.
 #[derive(Debug, Default)]
@@ -35,10 +35,10 @@ impl Chunked {
     ///
     /// # Errors
     /// They are not chunked.
-    pub(super) fn next(&mut self, ahead: &mut Bytes) -> Result<Option<Frame<Bytes>>, Malformed> {
+    pub(super) fn next(&mut self, ahead: &mut Bytes) -> Result<Option<Frame<Bytes>>, AnswerError> {
         loop {
             match self.0 {
-                State::Size => match httparse::parse_chunk_size(ahead).map_err(|_| Malformed::Chunk)? {
+                State::Size => match httparse::parse_chunk_size(ahead).map_err(|_| AnswerError::Chunk)? {
                     Status::Complete((length, size)) => {
                         let line = ahead.split_to(length);
                         // Of extensions httparse takes each byte but CR; a line feed would end the line for others.
@@ -46,11 +46,11 @@ impl Chunked {
                         // And a line without a digit it takes for the last chunk's.
                         let has_size = line.first().is_some_and(u8::is_ascii_hexdigit);
                         if length > MOST_LINE || !has_one_line || !has_size {
-                            return Err(Malformed::Chunk);
+                            return Err(AnswerError::Chunk);
                         }
                         self.0 = if size == 0 { State::Trailers } else { State::Data(size) };
                     }
-                    Status::Partial if ahead.len() > MOST_LINE => return Err(Malformed::Chunk),
+                    Status::Partial if ahead.len() > MOST_LINE => return Err(AnswerError::Chunk),
                     Status::Partial => return Ok(None),
                 },
                 State::Data(left) => {
@@ -71,7 +71,7 @@ impl Chunked {
                         ahead.advance(2);
                         self.0 = State::Size;
                     }
-                    Some(_) => return Err(Malformed::Chunk),
+                    Some(_) => return Err(AnswerError::Chunk),
                     None => return Ok(None),
                 },
                 State::Trailers => {
@@ -93,17 +93,17 @@ impl Chunked {
     }
 }
 
-fn trailers(ahead: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
+fn trailers(ahead: &mut Bytes) -> Result<Option<HeaderMap>, AnswerError> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
     let (length, fields) = match httparse::parse_headers(ahead, &mut fields) {
         Ok(Status::Complete((length, fields))) if length <= MOST_LINE => (length, fields),
         Ok(Status::Partial) if ahead.len() <= MOST_LINE => return Ok(None),
-        Ok(_) | Err(_) => return Err(Malformed::Chunk),
+        Ok(_) | Err(_) => return Err(AnswerError::Chunk),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Chunk)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed::Chunk)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| AnswerError::Chunk)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| AnswerError::Chunk)?;
         trailers.append(name, value);
     }
     ahead.advance(length);
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     /// What comes of a body that arrives in pieces of so many bytes: data, trailers, what is left.
-    fn read(body: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, Option<Bytes>), Malformed> {
+    fn read(body: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, Option<Bytes>), AnswerError> {
         let (mut chunked, mut ahead) = (Chunked::default(), Bytes::new());
         let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());
         let mut pieces = body.chunks(piece);
@@ -180,7 +180,7 @@ mod tests {
             "0\r\nA : b\r\n\r\n",
             "0\r\n: b\r\n\r\n",
         ] {
-            assert_eq!(read(bad.as_bytes(), 3).err(), Some(Malformed::Chunk), "{bad:?}");
+            assert_eq!(read(bad.as_bytes(), 3).err(), Some(AnswerError::Chunk), "{bad:?}");
         }
         assert!(read(format!("1;{}", "x".repeat(MOST_LINE)).as_bytes(), 999).is_err());
         assert!(read(format!("0\r\na: {}", "x".repeat(MOST_LINE)).as_bytes(), 999).is_err());

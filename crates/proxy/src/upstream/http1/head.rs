@@ -51,7 +51,7 @@ pub(super) struct Head {
 
 /// Why bytes are no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Malformed {
+pub enum AnswerError {
     /// Its head is no head of HTTP/1.
     #[error("no head of HTTP/1")]
     Head,
@@ -106,24 +106,24 @@ pub(super) fn field(to: &mut Vec<u8>, name: &str, value: &[u8]) {
 ///
 /// # Errors
 /// It is none, or its body has no one length.
-pub(super) fn parse(ahead: &mut Bytes, is_to_head: bool) -> Result<Option<Head>, Malformed> {
+pub(super) fn parse(ahead: &mut Bytes, is_to_head: bool) -> Result<Option<Head>, AnswerError> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let parsed_length =
         match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, ahead, &mut fields) {
             Ok(Status::Complete(length)) if length <= MOST_HEAD => length,
             Ok(Status::Partial) if ahead.len() < MOST_HEAD => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
-            Err(_) => return Err(Malformed::Head),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(AnswerError::HeadTooLarge),
+            Err(_) => return Err(AnswerError::Head),
         };
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(AnswerError::Head)?;
     let is_http10 = parsed.version == Some(0);
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + OWN_FIELDS);
     for field in &*parsed.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| AnswerError::Head)?;
         // Shares the memory of the head.
         let value =
-            HeaderValue::from_maybe_shared(ahead.slice_ref(field.value)).map_err(|_| Malformed::Head)?;
+            HeaderValue::from_maybe_shared(ahead.slice_ref(field.value)).map_err(|_| AnswerError::Head)?;
         headers.append(name, value);
     }
     let length = content_length(&headers)?;
@@ -147,14 +147,14 @@ fn framing(
     length: Option<u64>,
     is_to_head: bool,
     is_http10: bool,
-) -> Result<Framing, Malformed> {
+) -> Result<Framing, AnswerError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
     if coding.is_some() && (length.is_some() || is_http10 || codings.next().is_some()) {
-        return Err(Malformed::Length);
+        return Err(AnswerError::Length);
     }
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Malformed::Length);
+        return Err(AnswerError::Length);
     }
     let has_none = is_to_head
         || status.is_informational()
@@ -168,17 +168,17 @@ fn framing(
 }
 
 /// The one length that all `Content-Length` fields name.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, AnswerError> {
     let mut length = None;
     for one in headers.get_all(CONTENT_LENGTH).iter().flat_map(list) {
         // `u64::from_str` would take a sign.
         if one.is_empty() || !one.iter().all(u8::is_ascii_digit) {
-            return Err(Malformed::Length);
+            return Err(AnswerError::Length);
         }
-        let text = str::from_utf8(one).map_err(|_| Malformed::Length)?;
-        let value: u64 = text.parse().map_err(|_| Malformed::Length)?;
+        let text = str::from_utf8(one).map_err(|_| AnswerError::Length)?;
+        let value: u64 = text.parse().map_err(|_| AnswerError::Length)?;
         if length.replace(value).is_some_and(|other| other != value) {
-            return Err(Malformed::Length);
+            return Err(AnswerError::Length);
         }
     }
     Ok(length)
@@ -207,11 +207,11 @@ mod tests {
     use super::*;
     use crate::body::RequestBody;
 
-    fn read(text: &str) -> Result<Option<Head>, Malformed> {
+    fn read(text: &str) -> Result<Option<Head>, AnswerError> {
         parse(&mut Bytes::copy_from_slice(text.as_bytes()), false)
     }
 
-    fn length(text: &str) -> Result<Framing, Malformed> {
+    fn length(text: &str) -> Result<Framing, AnswerError> {
         read(&format!("HTTP/1.1 200 OK\r\n{text}\r\n")).map(|head| head.unwrap().framing)
     }
 
@@ -250,7 +250,7 @@ mod tests {
             "Transfer-Encoding: identity\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         ] {
-            assert_eq!(length(bad).err(), Some(Malformed::Length), "{bad}");
+            assert_eq!(length(bad).err(), Some(AnswerError::Length), "{bad}");
         }
         assert!(read("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
     }
@@ -288,12 +288,12 @@ mod tests {
     fn a_head_is_waited_for_and_bounded() {
         assert!(read("HTTP/1.1 200 OK\r\nA: b\r\n").unwrap().is_none());
         let many: String = (0..=MOST_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
-        assert_eq!(length(&many).err(), Some(Malformed::HeadTooLarge));
+        assert_eq!(length(&many).err(), Some(AnswerError::HeadTooLarge));
         let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(MOST_HEAD));
-        assert_eq!(read(&long).err(), Some(Malformed::HeadTooLarge));
-        assert_eq!(read("ok just text\r\n\r\n").err(), Some(Malformed::Head));
-        assert_eq!(read("HTTP/1.1 99999 Odd\r\n\r\n").err(), Some(Malformed::Head));
-        assert_eq!(length("X: a\r\n b\r\n").err(), Some(Malformed::Head));
-        assert_eq!(length("Content-Length : 2\r\n").err(), Some(Malformed::Head));
+        assert_eq!(read(&long).err(), Some(AnswerError::HeadTooLarge));
+        assert_eq!(read("ok just text\r\n\r\n").err(), Some(AnswerError::Head));
+        assert_eq!(read("HTTP/1.1 99999 Odd\r\n\r\n").err(), Some(AnswerError::Head));
+        assert_eq!(length("X: a\r\n b\r\n").err(), Some(AnswerError::Head));
+        assert_eq!(length("Content-Length : 2\r\n").err(), Some(AnswerError::Head));
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use hyper::body::Frame;
 
-use super::head::{self, Framing, Head, MOST_HEAD, Malformed};
+use super::head::{self, AnswerError, Framing, Head, MOST_HEAD};
 
 /// How far an answer is understood. Public for the fuzz target `upstream_answer`.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Reading {
     ///
     /// # Errors
     /// What came is none, or says two things of its length.
-    pub fn head(&mut self, is_to_head: bool) -> Result<Option<Response<()>>, Malformed> {
+    pub fn head(&mut self, is_to_head: bool) -> Result<Option<Response<()>>, AnswerError> {
         while !self.ahead.is_empty() {
             let before = self.ahead.len();
             let Some(head) = head::parse(&mut self.ahead, is_to_head)? else { break };
@@ -48,7 +48,7 @@ impl Reading {
             }
             self.interim += before - self.ahead.len();
             if self.interim > MOST_HEAD {
-                return Err(Malformed::HeadTooLarge);
+                return Err(AnswerError::HeadTooLarge);
             }
         }
         Ok(None)
@@ -64,7 +64,7 @@ impl Reading {
     ///
     /// # Errors
     /// It is not chunked as it says.
-    pub fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Malformed> {
+    pub fn frame(&mut self) -> Result<Option<Frame<Bytes>>, AnswerError> {
         Ok(match &mut self.framing {
             Framing::Chunked(chunked) => chunked.next(&mut self.ahead)?,
             Framing::Length(0) => None,
@@ -127,7 +127,7 @@ mod tests {
     type Read = (u16, Vec<u8>, bool, Bytes);
 
     /// None without a head.
-    fn read(answer: &[u8], pieces: &[usize]) -> Result<Option<Read>, Malformed> {
+    fn read(answer: &[u8], pieces: &[usize]) -> Result<Option<Read>, AnswerError> {
         let (mut reading, mut at) = (Reading::default(), 0);
         let mut pieces = pieces.iter().copied().chain(std::iter::repeat(answer.len().max(1)));
         let mut feed = |reading: &mut Reading| {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(reading.head(false).unwrap().unwrap().status(), StatusCode::NO_CONTENT);
         let mut reading = Reading::default();
         reading.feed(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2_000));
-        assert_eq!(reading.head(false).err(), Some(Malformed::HeadTooLarge));
+        assert_eq!(reading.head(false).err(), Some(AnswerError::HeadTooLarge));
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Frame};
 use tokio::io::AsyncWrite as _;
 
 use super::head::{self, Encoding, field};
-use super::{Broken, Transport};
+use super::{ExchangeError, Transport};
 use crate::body::RequestBody;
 use crate::forward::Outgoing;
 use crate::normalize::fields::list;
@@ -52,9 +52,9 @@ impl Drop for Uploader {
 
 impl Sending {
     /// Writes the head of a request.
-    pub(super) fn begin(request: &Outgoing, to: &mut Vec<u8>) -> Self {
-        let encoding = head::write(request, to);
-        let fields = request.request.headers().get_all(TRAILER).into_iter().flat_map(list);
+    pub(super) fn begin(outgoing: &Outgoing, to: &mut Vec<u8>) -> Self {
+        let encoding = head::write(outgoing, to);
+        let fields = outgoing.request.headers().get_all(TRAILER).into_iter().flat_map(list);
         let announced = match encoding {
             Encoding::Chunked => fields.filter_map(|name| HeaderName::from_bytes(name).ok()).collect(),
             Encoding::Empty | Encoding::Length(_) => Vec::new(),
@@ -82,14 +82,14 @@ impl Sending {
         self.first.take()
     }
 
-    /// Sends `scratch`, and what can be sent of the body now; ready when all was. `scratch` is nobody's afterwards.
+    /// Sends `buffer`, and what can be sent of the body now; ready when all was. `buffer` is nobody's afterwards.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut Transport,
-        scratch: &mut Vec<u8>,
+        buffer: &mut Vec<u8>,
         body: &mut RequestBody,
-    ) -> Poll<Result<(), Broken>> {
+    ) -> Poll<Result<(), ExchangeError>> {
         loop {
             while !self.left.is_empty() {
                 let polled = Pin::new(&mut *io).poll_write(cx, &self.left);
@@ -97,19 +97,19 @@ impl Sending {
                 self.left.advance(went);
             }
             // One piece goes with the head, so that it can be given back with it.
-            while !self.is_whole && scratch.len() < BATCH && self.first.is_none() {
-                match self.poll_piece(cx, body, scratch) {
+            while !self.is_whole && buffer.len() < BATCH && self.first.is_none() {
+                match self.poll_piece(cx, body, buffer) {
                     Poll::Ready(taken) => taken?,
                     Poll::Pending => break,
                 }
             }
-            if scratch.is_empty() {
+            if buffer.is_empty() {
                 ready!(Pin::new(&mut *io).poll_flush(cx))?;
                 self.is_sent = self.is_whole;
                 return if self.is_sent { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             let mut gone = 0;
-            while let Some(rest) = scratch.get(gone..).filter(|rest| !rest.is_empty()) {
+            while let Some(rest) = buffer.get(gone..).filter(|rest| !rest.is_empty()) {
                 let polled = Pin::new(&mut *io).poll_write(cx, rest);
                 match self.wrote(io.is_plain(), polled) {
                     Poll::Ready(went) => gone += went?,
@@ -119,18 +119,22 @@ impl Sending {
                     }
                 }
             }
-            scratch.clear();
+            buffer.clear();
         }
     }
 
     /// TLS may have sent a record before it failed at the next one: only of a plain socket's failure it is known that nothing went.
-    fn wrote(&mut self, is_plain: bool, polled: Poll<io::Result<usize>>) -> Poll<Result<usize, Broken>> {
+    fn wrote(
+        &mut self,
+        is_plain: bool,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<Result<usize, ExchangeError>> {
         Poll::Ready(match ready!(polled) {
             Ok(went) if went > 0 => {
                 (self.has_begun, self.first) = (true, None);
                 Ok(went)
             }
-            _ if !self.has_begun && is_plain => Err(Broken::Unsent),
+            _ if !self.has_begun && is_plain => Err(ExchangeError::Unsent),
             Ok(_) => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
             Err(error) => Err(error.into()),
         })
@@ -142,8 +146,9 @@ impl Sending {
         cx: &mut Context<'_>,
         body: &mut RequestBody,
         to: &mut Vec<u8>,
-    ) -> Poll<Result<(), Broken>> {
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose().map_err(|_| Broken::Body)?;
+    ) -> Poll<Result<(), ExchangeError>> {
+        let frame =
+            ready!(Pin::new(&mut *body).poll_frame(cx)).transpose().map_err(|_| ExchangeError::Body)?;
         match frame.map(Frame::into_data) {
             Some(Ok(data)) => {
                 self.write(&data, to)?;
@@ -160,10 +165,10 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 
-    fn write(&mut self, data: &[u8], to: &mut Vec<u8>) -> Result<(), Broken> {
+    fn write(&mut self, data: &[u8], to: &mut Vec<u8>) -> Result<(), ExchangeError> {
         match &mut self.encoding {
             Encoding::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(Broken::Body)?;
+                *left = left.checked_sub(data.len() as u64).ok_or(ExchangeError::Body)?;
                 self.is_whole = *left == 0;
                 to.extend_from_slice(data);
             }
@@ -176,15 +181,15 @@ impl Sending {
             }
             Encoding::Chunked => {}
             Encoding::Empty if data.is_empty() => {}
-            Encoding::Empty => return Err(Broken::Body),
+            Encoding::Empty => return Err(ExchangeError::Body),
         }
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<&HeaderMap>, to: &mut Vec<u8>) -> Result<(), Broken> {
+    fn end(&mut self, trailers: Option<&HeaderMap>, to: &mut Vec<u8>) -> Result<(), ExchangeError> {
         match self.encoding {
             Encoding::Empty | Encoding::Length(0) => {}
-            Encoding::Length(_) => return Err(Broken::Body),
+            Encoding::Length(_) => return Err(ExchangeError::Body),
             Encoding::Chunked => {
                 to.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
@@ -202,3 +207,65 @@ impl Sending {
 
 /// As much is gathered before it is written.
 const BATCH: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http::{Method, Request};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    fn post(body: &'static str) -> Outgoing {
+        let mut request = Request::new(RequestBody::held(body.into()));
+        *request.method_mut() = Method::POST;
+        Outgoing { request, own: None }
+    }
+
+    async fn sent(
+        sending: &mut Sending,
+        head: Vec<u8>,
+        io: TcpStream,
+        outgoing: &mut Outgoing,
+    ) -> Result<(), ExchangeError> {
+        let (mut io, mut buffer) = (Transport::Plain(io), head);
+        poll_fn(|cx| sending.poll(cx, &mut io, &mut buffer, outgoing.request.body_mut())).await
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_whole() {
+        let (near, mut far) = pair().await;
+        let (mut head, mut outgoing) = (Vec::new(), post("hello"));
+        let mut sending = Sending::begin(&outgoing, &mut head);
+        assert!(!sending.is_sent() && sending.goes_on());
+        sent(&mut sending, head, near, &mut outgoing).await.unwrap();
+        assert!(sending.is_sent() && !sending.goes_on() && sending.unsent().is_none());
+        let mut got = String::new();
+        far.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello");
+    }
+
+    #[tokio::test]
+    async fn of_a_request_that_could_not_be_sent_nothing_is_lost() {
+        let (mut near, _far) = pair().await;
+        near.shutdown().await.unwrap();
+        let (mut head, mut outgoing) = (Vec::new(), post("hello"));
+        let mut sending = Sending::begin(&outgoing, &mut head);
+        let outcome = sent(&mut sending, head, near, &mut outgoing).await;
+        assert!(matches!(outcome, Err(ExchangeError::Unsent)), "{outcome:?}");
+        let body = outgoing.request.body_mut();
+        assert!(body.is_end_stream());
+        body.unread(sending.unsent().unwrap());
+        let again = std::mem::replace(body, RequestBody::empty());
+        assert_eq!(again.whole().await.unwrap(), "hello");
+    }
+}
