@@ -336,7 +336,7 @@ fn tick(core: &Core) {
 }
 
 /// Events that are taken up at once: what is read is sent before more is read.
-const EVENTS: usize = 48;
+const EVENTS: usize = 32;
 
 const TICK: Duration = Duration::from_millis(250);
 

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range).
+///
+/// INVARIANT: who gives the number of a core is the thread of that core. So its numbers have one writer, who loads and stores: a
+/// read-modify-write would make him wait for memory that was not used for long.
 /// Clones are the same.
 #[derive(Debug)]
 pub(crate) struct PerCore<T>(Arc<[Padded<T>]>);
@@ -30,6 +33,11 @@ impl<T: Default> PerCore<T> {
         self.0.get(core).or(self.0.last()).map(|padded| &padded.0)
     }
 
+    /// True when nobody else writes what belongs to `core`.
+    pub(crate) fn is_own(&self, core: usize) -> bool {
+        core + 1 < self.0.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|padded| &padded.0)
     }
@@ -48,7 +56,7 @@ impl Counter {
 
     pub(crate) fn add_all(&self, core: usize, many: u64) {
         if let Some(count) = self.on(core) {
-            count.fetch_add(many, Ordering::Relaxed);
+            raise(count, many, self.is_own(core));
         }
     }
 
@@ -60,12 +68,23 @@ impl Counter {
 impl Level {
     pub(crate) fn change(&self, core: usize, by: i64) {
         if let Some(level) = self.on(core) {
-            level.fetch_add(by, Ordering::Relaxed);
+            match self.is_own(core) {
+                true => level.store(level.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed),
+                false => _ = level.fetch_add(by, Ordering::Relaxed),
+            }
         }
     }
 
     pub(crate) fn sum(&self) -> i64 {
         self.iter().map(|level| level.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Raises a counter, which is the writer's own or is shared.
+pub(crate) fn raise(count: &AtomicU64, by: u64, is_own: bool) {
+    match is_own {
+        true => count.store(count.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed),
+        false => _ = count.fetch_add(by, Ordering::Relaxed),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::per_core::{Counter, Level, PerCore, Words};
+use crate::per_core::{Counter, Level, PerCore, Words, raise};
 
 /// What a route answered, and how long it took.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl AnswerSeries {
             (Some(&answers.nanoseconds), nanoseconds),
         ] {
             if let Some(counter) = counter {
-                counter.fetch_add(by, Ordering::Relaxed);
+                raise(counter, by, self.0.is_own(core));
             }
         }
     }
