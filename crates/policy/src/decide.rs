@@ -195,7 +195,8 @@ impl Decider {
             return Verdict::denied(DenialReason::Stale);
         }
         // First: where there are thousands of routes, what this core remembers is nearer than what all share.
-        let remembered = self.recall(generation, slot, subject);
+        let (remembers, key) = (self.remembers(generation, subject), (subject.serial(), slot));
+        let remembered = if remembers { self.remembered.find(&key) } else { None };
         if let Some(Remembered::Verdict(verdict)) = remembered {
             return verdict;
         }
@@ -209,7 +210,9 @@ impl Decider {
         };
         let remembered = remembered.unwrap_or_else(|| {
             let found = Remembered::new(generation, partial, slot, subject, facts);
-            self.remember(generation, slot, subject, &found);
+            if remembers {
+                self.remembered.insert(key, found.clone());
+            }
             found
         });
         let findings = match (partial, remembered) {
@@ -225,22 +228,20 @@ impl Decider {
         generation.verdict(findings)
     }
 
-    /// What was found for exactly this subject. A request that still holds an older generation than the last one seen is decided
-    /// without memory, so that two generations never share it; so is a subject that comes for the first time, for most come once.
-    fn recall(&mut self, generation: &Generation, slot: Slot, subject: &Subject) -> Option<Remembered> {
+    /// How many decisions are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.remembered.len()
+    }
+
+    /// Whether there is memory for this request; ask once. One that still holds an older generation than the last one seen is decided
+    /// without, so that two generations never share it; so is a subject that comes for the first time, for most come once.
+    fn remembers(&mut self, generation: &Generation, subject: &Subject) -> bool {
         if generation.serial > self.generation {
             self.remembered.clear();
             self.generation = generation.serial;
         }
-        let may = generation.serial == self.generation && subject.is_known();
-        if may { self.remembered.find(&(subject.serial(), slot)) } else { None }
-    }
-
-    /// Keeps it for the next time, by the same rules.
-    fn remember(&mut self, generation: &Generation, slot: Slot, subject: &Subject, found: &Remembered) {
-        if generation.serial == self.generation && subject.is_known() {
-            self.remembered.insert((subject.serial(), slot), found.clone());
-        }
+        generation.serial == self.generation && subject.is_known()
     }
 }
 

@@ -269,7 +269,7 @@ fn run(
     inbox: UnboundedReceiver<Command>,
 ) -> std::io::Result<()> {
     // Measured: to look for I/O every 256 tasks instead of 61 saves 6 % CPU (performance.md section 5); to take up so many events at once
-    // and no more saves 8 % with 256 busy connections, whose memory does not fit into the cache together (tests/bench/README.md).
+    // and no more saves 12 % with 256 busy connections, whose memory does not fit into the cache together (tests/bench/README.md).
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(256)

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Uri};
 use identity::PrincipalKind;
-use telemetry::{TraceId, Traceparent};
+use telemetry::Traceparent;
 use tls::Handshake;
 
 use crate::authenticate::Caller;
@@ -65,19 +65,16 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The value of a field; none if it is not there, or there more than once.
-    pub(crate) fn one(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        one(self.request.headers(), name).or_else(|| self.own.as_ref()?.hop.get(name))
+    pub(crate) fn one(&self, name: &HeaderName) -> Option<HeaderValue> {
+        one(self.request.headers(), name).cloned().or_else(|| self.own.as_ref()?.get(name))
     }
 
     /// The gateway's own fields become fields of the request.
     pub(crate) fn merge(&mut self) {
         if let Some(own) = self.own.take() {
             let headers = self.request.headers_mut();
-            headers.extend(own.hop.fields().iter().cloned());
-            headers.insert(X_REQUEST_ID, id_value(own.trace.trace));
-            if let Ok(mut value) = HeaderValue::from_bytes(&own.trace.encode()) {
-                value.set_sensitive(true);
-                headers.insert(TRACEPARENT, value);
+            for (name, value) in own.hop.fields().iter().cloned().chain(own.ids()) {
+                headers.insert(name, value);
             }
         }
     }
@@ -91,6 +88,15 @@ pub struct OwnFields {
 }
 
 impl OwnFields {
+    fn ids(&self) -> [(HeaderName, HeaderValue); 2] {
+        [(X_REQUEST_ID, id_value(&self.trace.trace.encode())), (TRACEPARENT, id_value(&self.trace.encode()))]
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<HeaderValue> {
+        let fields = self.hop.fields().iter().cloned().chain(self.ids());
+        fields.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
     /// Writes them as field lines of HTTP/1.1.
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
         let (id, trace) = (self.trace.trace.encode(), self.trace.encode());
@@ -102,13 +108,13 @@ impl OwnFields {
     }
 }
 
-/// The fields that are the same for all requests of one client for one host on a connection: made once and written in one piece, since
-/// to put ten fields into a map for each request takes longer than to route it.
+/// The fields that are the same for all requests of one client for one host on a connection: made once for the connection's peer (for each
+/// request whose client a trusted proxy tells) and written in one piece, since to put ten fields into a map for each takes longer than to route it.
 #[derive(Debug)]
 pub(crate) struct Hop {
     /// `name: value`, each with its end of line.
-    lines: Box<[u8]>,
-    /// The same as fields, for HTTP/2.
+    lines: Vec<u8>,
+    /// The same as fields: for HTTP/2, and for an endpoint chosen by one of them.
     fields: OnceCell<Box<[(HeaderName, HeaderValue)]>>,
 }
 
@@ -131,11 +137,7 @@ impl Hop {
             line("x-forwarded-client-cert", certificate.as_bytes());
         }
         line("via", b"1.1 portcullis");
-        Self { lines: lines.into(), fields: OnceCell::new() }
-    }
-
-    fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.fields().iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        Self { lines, fields: OnceCell::new() }
     }
 
     fn fields(&self) -> &[(HeaderName, HeaderValue)] {
@@ -228,8 +230,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Marked as never to be indexed: HPACK's table has no room for values that never come again (RFC 7541 section 7.1.3).
-pub(crate) fn id_value(trace: TraceId) -> HeaderValue {
-    let mut value = HeaderValue::from_bytes(&trace.encode()).unwrap_or(HeaderValue::from_static(""));
+pub(crate) fn id_value(id: &[u8]) -> HeaderValue {
+    let mut value = HeaderValue::from_bytes(id).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }
@@ -279,6 +281,7 @@ mod tests {
     use telemetry::TraceIds;
 
     use super::*;
+    use crate::normalize::fields::Reserved;
 
     #[test]
     fn both_versions_of_http_tell_the_upstream_the_same() {
@@ -305,5 +308,10 @@ mod tests {
         written.sort_unstable();
         assert_eq!(told, written);
         assert_eq!(told.len(), 9);
+        let reserved = Reserved::default();
+        for line in written {
+            let name = line.split(':').next().unwrap();
+            assert!(reserved.contains(name), "a caller's `{name}` would pass beside ours");
+        }
     }
 }

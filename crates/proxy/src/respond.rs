@@ -195,7 +195,7 @@ fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> 
         record.status = response.status().as_u16();
     }
     let (mut head, text) = response.into_parts();
-    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    head.headers.insert(X_REQUEST_ID, id_value(&record.trace.trace.encode()));
     // Complete even if hyper never asks for the body: it answers HEAD, or there is none.
     record.complete = text.is_empty() || record.method == http::Method::HEAD;
     let text = (!text.is_empty()).then_some(text);
@@ -237,7 +237,7 @@ fn streamed(
     if route.is_some_and(|route| route.security_fields) {
         set_security_fields(&mut head.headers, record.connection.handshake().is_some());
     }
-    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    head.headers.insert(X_REQUEST_ID, id_value(&record.trace.trace.encode()));
     let is_call = record.is_grpc && grpc::is_message(&head.headers);
     let body = Streamed::new(body, ahead, connection, lease, record, slot, is_call);
     Response::from_parts(head, ResponseBody::Streamed(Box::new(body)))

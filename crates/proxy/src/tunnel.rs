@@ -88,7 +88,7 @@ pub(crate) fn open(
     let (status, stream) = upgrade.tell(&mut head.headers);
     head.status = status;
     head.extensions.clear();
-    head.headers.insert(X_REQUEST_ID, id_value(record.trace.trace));
+    head.headers.insert(X_REQUEST_ID, id_value(&record.trace.trace.encode()));
     record.status = status.as_u16();
     record.answered_after = Some(record.began.elapsed());
     let from_client = Rc::<Progress>::default();

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::registry::Registry;
 
 use crate::collect::Collect;
-use crate::per_core::{Counter, Level, Words};
+use crate::per_core::{Counter, Level, NOBODY, Words};
 use crate::series::{
     CompressionSeries, IdempotencySeries, InspectionSeries, LimitSeries, ListenerSeries, MirrorSeries,
     RouteSeries, TokenSeries,
@@ -101,7 +101,7 @@ impl Metrics {
     /// The series of a listener; hold the handle as long as the listener is configured.
     pub fn listener(&self, name: &str) -> Arc<ListenerSeries> {
         handle(&self.series.listeners, name, || {
-            ListenerSeries::new(self.series.cores, Arc::clone(&self.series.connections_by_core))
+            ListenerSeries::new(self.series.cores, self.series.connections_by_core.clone())
         })
     }
 
@@ -209,8 +209,8 @@ impl Metrics {
     }
 
     /// Counts a panic that cost a connection or a task.
-    pub fn panicked(&self, core: usize) {
-        self.series.panics.add(core);
+    pub fn panicked(&self) {
+        self.series.panics.add(NOBODY);
     }
 
     /// Counts access records that were dropped because the log could not keep up.
@@ -296,7 +296,7 @@ pub(crate) struct Series {
     pub(crate) idempotency: Named<IdempotencySeries>,
     pub(crate) compression: Named<CompressionSeries>,
     pub(crate) inspections: Named<InspectionSeries>,
-    pub(crate) connections_by_core: Arc<Level>,
+    pub(crate) connections_by_core: Level,
     pub(crate) in_flight: Level,
     pub(crate) refusals: Words,
     pub(crate) token_cache: Words,
@@ -339,7 +339,7 @@ impl Series {
             idempotency: Named::default(),
             compression: Named::default(),
             inspections: Named::default(),
-            connections_by_core: Arc::new(Level::new(cores)),
+            connections_by_core: Level::new(cores),
             in_flight: Level::new(cores),
             refusals: Words::new(cores),
             token_cache: Words::new(cores),

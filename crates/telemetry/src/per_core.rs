@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Stands for all threads that are no core.
+pub(crate) const NOBODY: usize = usize::MAX;
+
 /// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range).
 ///
 /// INVARIANT: who gives the number of a core is the thread of that core. So its numbers have one writer, who loads and stores: a
@@ -35,7 +38,7 @@ impl<T: Default> PerCore<T> {
 
     /// True when nobody else writes what belongs to `core`.
     pub(crate) fn is_own(&self, core: usize) -> bool {
-        core + 1 < self.0.len()
+        core < self.0.len().saturating_sub(1)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

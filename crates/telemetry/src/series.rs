@@ -60,11 +60,6 @@ impl RouteSeries {
         &self.answers
     }
 
-    /// Counts an answered request, see [`AnswerSeries::record`].
-    pub fn record(&self, core: usize, status: u16, duration: Duration) {
-        self.answers.record(core, status, duration);
-    }
-
     /// Counts a tunnel that was opened, open until the guard is dropped.
     #[must_use]
     pub fn tunnel(self: &Arc<Self>, core: usize) -> OpenTunnel {
@@ -119,7 +114,7 @@ pub struct ListenerSeries {
     pub(crate) handshake_failures: Words,
     pub(crate) floods: Words,
     pub(crate) validations: Words,
-    by_core: Arc<Level>,
+    by_core: Level,
 }
 
 /// A connection that counts as open until this is dropped.
@@ -130,7 +125,7 @@ pub struct OpenConnection {
 }
 
 impl ListenerSeries {
-    pub(crate) fn new(cores: usize, by_core: Arc<Level>) -> Self {
+    pub(crate) fn new(cores: usize, by_core: Level) -> Self {
         Self {
             accepted: Counter::new(cores),
             open: Level::new(cores),

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::metrics::lock;
-use crate::per_core::{Counter, Words};
+use crate::per_core::{Counter, NOBODY, Words};
 
 /// How one endpoint does.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -103,6 +103,6 @@ impl UpstreamSeries {
 
     /// Counts an active check, by its result (`ok`, `failed`).
     pub fn checked(&self, result: &'static str) {
-        self.checks.add(0, result);
+        self.checks.add(NOBODY, result);
     }
 }

@@ -14,9 +14,9 @@ fn has(metrics: &Metrics, line: &str) -> bool {
 fn a_scrape_sums_over_all_cores() {
     let metrics = Metrics::new(2);
     let route = metrics.route("orders");
-    route.record(0, 200, Duration::from_millis(2));
-    route.record(1, 204, Duration::from_millis(20));
-    route.record(99, 503, Duration::from_secs(60));
+    route.answers().record(0, 200, Duration::from_millis(2));
+    route.answers().record(1, 204, Duration::from_millis(20));
+    route.answers().record(99, 503, Duration::from_secs(60));
     for line in [
         r#"portcullis_requests_total{route="orders",status="2xx"} 2"#,
         r#"portcullis_requests_total{route="orders",status="5xx"} 1"#,
@@ -40,7 +40,7 @@ fn every_core_counts_without_losing_one() {
             let (metrics, route) = (&metrics, &route);
             scope.spawn(move || {
                 for _ in 0..1_000 {
-                    route.record(core, 200, Duration::ZERO);
+                    route.answers().record(core, 200, Duration::ZERO);
                     metrics.refused(core, "NO_ROUTE");
                 }
             });
@@ -54,10 +54,10 @@ fn every_core_counts_without_losing_one() {
 fn counters_survive_a_reload_and_leave_with_their_route() {
     let metrics = Metrics::new(1);
     let old = metrics.route("orders");
-    old.record(0, 200, Duration::ZERO);
+    old.answers().record(0, 200, Duration::ZERO);
     let new = metrics.route("orders");
     drop(old);
-    new.record(0, 200, Duration::ZERO);
+    new.answers().record(0, 200, Duration::ZERO);
     assert!(has(&metrics, r#"portcullis_requests_total{route="orders",status="2xx"} 2"#));
     drop(new);
     assert!(!metrics.encode().unwrap().contains("orders"));
@@ -142,7 +142,7 @@ fn what_else_is_counted_shows() {
     metrics.request_began(0);
     metrics.request_ended(0);
     metrics.token_cache(0, "hit");
-    metrics.panicked(0);
+    metrics.panicked();
     metrics.access_log_dropped(3);
     metrics.shadow_policies(vec![("deny-nights".to_owned(), "would_change", 4)]);
     let (limit, upstream) = (metrics.limit("per-caller"), metrics.upstream("orders"));

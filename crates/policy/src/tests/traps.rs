@@ -285,6 +285,20 @@ fn a_remembered_decision_counts_its_shadows_each_time() {
 }
 
 #[test]
+fn a_subject_is_remembered_from_its_second_request_on() {
+    let mut bench = Bench::new("permit(principal in Role::\"a\", action, resource);");
+    let mut member = alice();
+    member.roles.push("a".to_owned());
+    assert_eq!(bench.all(&member, &facts()).0, Ok(()));
+    let before = bench.decider.len();
+    let subject = Arc::new(Subject::new(&member));
+    for remembered in [0, 1, 1] {
+        assert!(bench.decider.decide(&bench.engine, &subject, RouteIndex(0), &facts()).is_ok());
+        assert_eq!(bench.decider.len() - before, remembered);
+    }
+}
+
+#[test]
 fn a_route_or_a_claim_of_another_generation_is_denied() {
     let mut bench = Bench::new("permit(principal, action, resource);");
     let subject = Arc::new(Subject::new(&alice()));

@@ -359,7 +359,7 @@ fn say_where(reloader: &Reloader, doors: &Doors) {
 fn hook_panics(metrics: &Arc<Metrics>) {
     let metrics = metrics.clone();
     std::panic::set_hook(Box::new(move |panic| {
-        metrics.panicked(0);
+        metrics.panicked();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a task panicked: it takes its connection with it");
     }));

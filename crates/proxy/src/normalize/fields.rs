@@ -76,6 +76,7 @@ pub fn clean_request(headers: &mut HeaderMap, reserved: &Reserved) -> Result<(),
                 takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 unwanted.push(name.clone());
             }
+            // Every request has it: the list of what else is unwanted mostly stays empty.
             "host" => has_host = true,
             "content-length" | "expect" | "keep-alive" | "proxy-connection" | "upgrade" => {
                 unwanted.push(name.clone());
