@@ -37,12 +37,12 @@ test-ring: servers ## everything with ring as the crypto provider (PROMISES="nam
 servers: ## the real servers that tests talk to (Vault, kube-apiserver, etcd), h2spec and the core rule set: built once, minutes
 	tests/servers/build.sh target/servers
 
-attack: ## every hostile case of tests/attacks: one table, reports in target/attack (25 minutes)
+attack: ## every hostile case of tests/attacks: one table, reports in target/attack (10 minutes)
 	.ci/setup
 	cargo build --locked --workspace --bins
 	/usr/bin/python3 tests/attacks/run_all.py
 
-conformance: ## one table: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy, Autobahn and the core rule set's cases against the gateway (20 minutes)
+conformance: ## one table: h2spec, testssl, sslscan, slowhttptest, gRPC interop, Envoy, Autobahn and the core rule set's cases against the gateway (7 minutes)
 	.ci/setup conformance
 	tests/servers/build.sh target/servers h2spec grpc coreruleset
 	cargo build --locked --workspace --bins
