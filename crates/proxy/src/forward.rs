@@ -19,7 +19,7 @@ use crate::cors::one;
 use crate::normalize::{Canonical, with_path};
 use crate::refusal::Refusal;
 use crate::route::{Rewrite, Route, filled, remove_spelled};
-use crate::upstream::FieldCredential;
+use crate::upstream::{FieldCredential, field};
 
 /// Field values that are the same for every request of a connection.
 #[derive(Debug)]
@@ -99,12 +99,9 @@ impl OwnFields {
 
     /// Writes them as field lines of HTTP/1.1.
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let (id, trace) = (self.trace.trace.encode(), self.trace.encode());
-        let parts: [&[u8]; 6] =
-            [&self.hop.lines, b"x-request-id: ", &id, b"\r\ntraceparent: ", &trace, b"\r\n"];
-        for part in parts {
-            to.extend_from_slice(part);
-        }
+        to.extend_from_slice(&self.hop.lines);
+        field(to, "x-request-id", &self.trace.trace.encode());
+        field(to, "traceparent", &self.trace.encode());
     }
 }
 
@@ -122,11 +119,7 @@ impl Hop {
     fn new(client: IpAddr, host: &HeaderValue, connection: &ConnectionFields) -> Self {
         let ConnectionFields { scheme, certificate, .. } = connection;
         let mut lines = Vec::with_capacity(512);
-        let mut line = |name: &str, value: &[u8]| {
-            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-                lines.extend_from_slice(part);
-            }
-        };
+        let mut line = |name, value: &[u8]| field(&mut lines, name, value);
         let address = client.to_string();
         line("forwarded", forwarded_value(client, host, scheme).as_bytes());
         line("x-forwarded-for", address.as_bytes());

@@ -50,6 +50,7 @@ pub use credential::{CredentialError, CredentialWriter, FieldCredential};
 pub use endpoints::{Endpoint, EndpointSet, Endpoints};
 pub use health::{Ejection, Health, HealthState, Turn};
 pub(crate) use http1::Transport;
+pub(crate) use http1::field;
 pub use http1::{AnswerError, ExchangeError, Http1Body, Reading, UpstreamBody};
 pub use pool::{PoolKey, Pools, WeakPoolKey};
 pub use send::{Answer, Returning, send};

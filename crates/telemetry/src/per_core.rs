@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Stands for all threads that are no core.
 pub(crate) const NOBODY: usize = usize::MAX;
 
-/// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range).
+/// One `T` for each core, and a last one for everybody else (the control runtime, a core out of range). Clones are the same.
 ///
 /// INVARIANT: who gives the number of a core is the thread of that core. So its numbers have one writer, who loads and stores: a
 /// read-modify-write would make him wait for memory that was not used for long.
-/// Clones are the same.
 #[derive(Debug)]
 pub(crate) struct PerCore<T>(Arc<[Padded<T>]>);
 

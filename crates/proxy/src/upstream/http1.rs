@@ -36,6 +36,7 @@ use crate::forward::Outgoing;
 pub use body::{Http1Body, UpstreamBody};
 pub use head::AnswerError;
 pub(super) use head::MOST_HEAD;
+pub(crate) use head::field;
 pub use reading::Reading;
 use sending::Sending;
 pub(crate) use transport::Transport;

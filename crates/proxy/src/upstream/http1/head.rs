@@ -96,7 +96,7 @@ pub(super) fn write(Outgoing { request, own }: &Outgoing, to: &mut Vec<u8>) -> E
 }
 
 /// Writes a field.
-pub(super) fn field(to: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(crate) fn field(to: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         to.extend_from_slice(part);
     }
